@@ -1,0 +1,153 @@
+"""Where a cloud lives, and what its operator chose.
+
+A cloud is one folder, its *home*. Unprivileged processes may not be able to walk to it (it may lie below a 0700 folder), so every
+process of the cloud works in a mount namespace of its own in which the home is also mounted at `Home.reach`, a path that everybody
+can walk. Programs use `reach`; people and messages see `path`.
+
+`nacre.toml` in the home holds options under upstream's names and sections, read once at start, never written by us after the first
+start. An unknown option is refused by name: a misspelt ratio must not be silently ignored.
+"""
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+
+class ConfigError(Exception):
+    """The configuration file cannot be used; the message names file and option."""
+
+
+class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    debug: bool = False
+    cpu_allocation_ratio: float = 4.0
+    ram_allocation_ratio: float = 1.0
+    disk_allocation_ratio: float = 1.0
+    reserved_host_memory_mb: int = 512
+    reserved_host_disk_mb: int = 0
+    reserved_host_cpus: int = 0
+    dns_domain: str = "openstacklocal"
+    dhcp_lease_duration: int = 86400
+    global_physnet_mtu: int = 1500
+
+
+class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options that upstream does not have."""
+
+    host: str = "127.0.0.1"
+    port: int = 15000
+    http_port: int | None = None
+    hypervisor: str = "libvirt"
+    fake_hosts: int = 1
+    nodes: int = 1
+    node_port: int | None = None
+    joined: tuple[int, ...] = ()
+    classic_ports: bool = False
+
+
+class Libvirt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    virt_type: str = "auto"
+    cpu_mode: str | None = None
+
+
+class FilterScheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    enabled_filters: tuple[str, ...] = ("ComputeFilter", "ResourcesFilter", "ImagePropertiesFilter")
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    expiration: int = 3600
+
+
+class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    connection: str | None = None
+
+
+class Ml2(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    type_drivers: tuple[str, ...] = ("local", "flat", "vlan", "vxlan", "gre", "geneve")
+    tenant_network_types: tuple[str, ...] = ("vxlan",)
+
+
+class Ml2TypeFlat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    flat_networks: tuple[str, ...] = ("external",)
+
+
+class Ml2TypeVlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Each `physical network[:first:last]`; without a range only an administrator takes VLANs of it."""
+
+    network_vlan_ranges: tuple[str, ...] = ("external",)
+
+
+class Ml2TypeVxlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    vni_ranges: tuple[str, ...] = ("1:16777215",)
+
+
+class Ml2TypeGeneve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    vni_ranges: tuple[str, ...] = ("1:16777215",)
+
+
+class Ml2TypeGre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    tunnel_id_ranges: tuple[str, ...] = ("1:16777215",)
+
+
+class Ovs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Each `physical network:bridge`, on every host."""
+
+    bridge_mappings: tuple[str, ...] = ("external:br-ex",)
+
+
+class NetworkQuotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    quota_network: int = 100
+    quota_subnet: int = 100
+    quota_port: int = 500
+    quota_router: int = 10
+    quota_floatingip: int = 50
+    quota_security_group: int = 10
+    quota_security_group_rule: int = 100
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    DEFAULT: Default = Default()
+    nacre: Nacre = Nacre()
+    libvirt: Libvirt = Libvirt()
+    filter_scheduler: FilterScheduler = FilterScheduler()
+    token: Token = Token()
+    database: Database = Database()
+    ml2: Ml2 = Ml2()
+    ml2_type_flat: Ml2TypeFlat = Ml2TypeFlat()
+    ml2_type_vlan: Ml2TypeVlan = Ml2TypeVlan()
+    ml2_type_vxlan: Ml2TypeVxlan = Ml2TypeVxlan()
+    ml2_type_geneve: Ml2TypeGeneve = Ml2TypeGeneve()
+    ml2_type_gre: Ml2TypeGre = Ml2TypeGre()
+    ovs: Ovs = Ovs()
+    QUOTAS: NetworkQuotas = NetworkQuotas()
+
+
+def load(path: Path) -> Config:
+    """The options in `path`, defaults where it is silent or absent. Raises ConfigError."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Config) if path.exists() else Config()
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+class Home:
+    """The paths of one cloud. `reach` is where its processes see it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()  # one folder is one cloud, by whatever way it is named
+        self.mark = hashlib.sha256(str(self.path).encode()).hexdigest()[:8]
+        self.reach = Path("/run/nacre") / self.mark
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.reach}/db/nacre.db"
+
+    def node_socket(self, host: str) -> Path:
+        return self.reach / "run" / "node" / f"{host}.sock"
+
+    def host(self, number: int) -> Path:
+        """The folder of sandbox host `number`: its private folders, `instances/`, and `node/` for the agent's own state."""
+        return self.reach / "hosts" / str(number)

@@ -1,0 +1,171 @@
+"""One SQL database: SQLite (WAL, synchronous=FULL) for one machine, PostgreSQL beyond.
+
+Reads run on their own snapshot; every change goes through `Database.write()`, which on SQLite takes an in-process lock, then a
+file lock, then `BEGIN IMMEDIATE` (busy-timeout polling alone gives a p99 near a second under load), and on PostgreSQL a READ
+COMMITTED transaction. What a change must tell others (bells) is collected in the transaction and rung after the commit: a bell
+only wakes, so one lost between commit and ring costs seconds, never work.
+
+Races: a unique or serialisation failure is a normal answer. `again()` runs the whole verb anew, at most 5 times, so a verb must keep
+all its effects inside its one transaction. Nothing may sleep, hash, render or call out while a write transaction is open.
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from nacre.core import clock
+from nacre.core.errors import Conflict
+
+T = TypeVar("T")
+Row = sa.Row[Any]
+metadata = sa.MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+                       "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
+)  # fmt: skip
+Json = sa.JSON(none_as_null=True)
+
+
+class Who(Protocol):
+    """In whose name a change is made."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def project_id(self) -> str | None: ...
+
+
+class Tx:
+    """An open write transaction. `now` is one instant for all its rows."""
+
+    def __init__(self, conn: sa.Connection, who: Who) -> None:
+        self.conn, self.who = conn, who
+        self.now: datetime = clock.utcnow()
+        self.bells: set[str] = set()
+
+    def execute(self, statement: sa.Executable, rows: Any = None) -> sa.CursorResult[Any]:
+        result = self.conn.execute(statement, rows) if rows is not None else self.conn.execute(statement)
+        assert isinstance(result, sa.CursorResult)
+        return result
+
+    def scalar(self, statement: sa.Executable) -> Any:
+        return self.conn.execute(statement).scalar()
+
+    def first(self, statement: sa.Executable) -> Row | None:
+        return self.conn.execute(statement).first()
+
+    def all(self, statement: sa.Executable) -> list[Row]:
+        return list(self.conn.execute(statement))
+
+    def insert(self, table: sa.Table, **values: Any) -> None:
+        self.conn.execute(table.insert().values(**values))
+
+    def update(self, table: sa.Table, where: Mapping[str, Any], **values: Any) -> int:
+        """Rows changed by `UPDATE table SET values WHERE col = ... AND ...`; zero is a normal answer (a generation moved on)."""
+        statement = table.update().where(*(table.c[name] == value for name, value in where.items())).values(**values)
+        return int(self.conn.execute(statement).rowcount)
+
+    def delete(self, table: sa.Table, **where: Any) -> int:
+        return int(self.conn.execute(table.delete().where(*(table.c[name] == value for name, value in where.items()))).rowcount)
+
+    def ring(self, topic: str) -> None:
+        self.bells.add(topic)
+
+    def lock(self, statement: sa.Select[Any]) -> Row | None:
+        """The row, locked until commit (law 14 gives the order)."""
+        return self.first(statement.with_for_update())
+
+
+Conn = sa.Connection | Tx
+
+
+class Database:
+    """Open with a URL; `rung` is called with the topics of each committed transaction."""
+
+    def __init__(self, url: str, rung: Callable[[set[str]], None] = lambda topics: None) -> None:
+        self.url = sa.make_url(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self.rung = rung
+        self._thread_lock = threading.Lock()
+        self._file_lock = -1
+        options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20}
+        if self.sqlite:
+            self._file_lock = os.open(f"{Path(self.url.database or '')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        else:
+            options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+            if self.url.drivername == "postgresql":
+                self.url = self.url.set(drivername="postgresql+psycopg")
+        self.engine = sa.create_engine(self.url, **options)
+        if self.sqlite:
+            sa.event.listen(self.engine, "connect", _sqlite_connect)
+            sa.event.listen(self.engine, "begin", _sqlite_begin)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection on one snapshot; what it changes is rolled back."""
+        with self.engine.connect() as conn:
+            yield conn
+
+    @contextmanager
+    def write(self, who: Who) -> Iterator[Tx]:
+        """One transaction, committed at the end of the block, rolled back by an exception."""
+        with self._one_writer(), self.engine.connect() as plain:
+            conn = plain.execution_options(nacre_write=True) if self.sqlite else plain
+            with conn.begin():
+                tx = Tx(conn, who)
+                yield tx
+        if tx.bells:
+            self.rung(tx.bells)
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        if not self.sqlite:
+            yield
+            return
+        with self._thread_lock:
+            fcntl.flock(self._file_lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file_lock, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        self.engine.dispose()
+        if self._file_lock >= 0:
+            os.close(self._file_lock)
+            self._file_lock = -1
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000", "cache_size=-8000"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _sqlite_begin(conn: sa.Connection) -> None:
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("nacre_write") else "BEGIN")
+
+
+def again(verb: Callable[[], T], times: int = 5) -> T:
+    """`verb()`, run anew when it lost a race in the database. Raises Conflict when it lost every time."""
+    for attempt in range(times):
+        try:
+            return verb()
+        except exc.IntegrityError as error:
+            lost = error
+        except exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in ("40001", "40P01"):
+                raise
+            lost = error  # type: ignore[assignment]
+        if attempt == times - 1:
+            raise Conflict("The request met a concurrent change of the same resource, try it again.") from lost
+    raise AssertionError("unreachable")

@@ -1,0 +1,167 @@
+"""How a further machine becomes a node: a token, a request for a certificate, the certificate.
+
+An administrator has a token made; it is good once and for a while, and only its hash is kept. The machine makes a key, sends token and
+signing request to the public API (`POST /node/v1/join`) and gets a certificate of the cloud's authority for nodes, which signs nothing
+else and which nobody but the node listener trusts. From then on the host name in the certificate is who it is.
+
+Races: a token is spent in one conditional write, so of two machines with the same token one is refused. A host that is heard of keeps its
+name. What is refused changes nothing; an answer that is lost costs the token.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from nacre.core import db, ids, nodes, tls
+from nacre.core.caller import System
+from nacre.core.cloud import Cloud
+from nacre.core.node_api import NodeApp
+
+PATH = "/node/v1/join"
+LARGEST = 64 * 1024
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+
+tokens = sa.Table(
+    "node_tokens", db.metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("expires_at", sa.DateTime, nullable=False),
+    sa.Column("used_at", sa.DateTime),
+    sa.Column("used_by", sa.String(255)),
+)  # fmt: skip
+
+
+class Refused(Exception):
+    """The machine may not join; the message is the reason."""
+
+
+class Asked(msgspec.Struct):
+    token: str
+    host: str
+    csr: str
+
+
+def make(tx: db.Tx, seconds: int) -> str:
+    """A new token's secret."""
+    secret = secrets.token_urlsafe(32)
+    tx.insert(tokens, digest=_digest(secret), expires_at=tx.now + timedelta(seconds=seconds))
+    return secret
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def spend(tx: db.Tx, secret: str, host: str) -> None:
+    """Raises Refused."""
+    digest = _digest(secret)
+    row = tx.first(sa.select(tokens).where(tokens.c.digest == digest))
+    if row is None:
+        raise Refused("this token is not of this cloud")
+    if row.used_at is not None:
+        raise Refused(f"this token was used already, by {row.used_by}")
+    if row.expires_at <= tx.now:
+        raise Refused("this token has expired")
+    known = nodes.host_named(tx, host)
+    if known is not None and nodes.alive(known):
+        raise Refused(f"a host {host} is there already")
+    if not tx.update(tokens, {"digest": digest, "used_at": None}, used_at=tx.now, used_by=host):
+        raise Refused("this token was used already")
+
+
+def request_of(asked: Asked) -> x509.CertificateSigningRequest:
+    """The signing request, when it is one for the host that asks. Raises Refused."""
+    if len(asked.host) > 63 or not _NAME.fullmatch(asked.host):
+        raise Refused(f"{asked.host[:80]!r} is no name for a host")
+    try:
+        found = x509.load_pem_x509_csr(asked.csr.encode())
+        names = [str(name.value) for name in found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        good = found.is_signature_valid
+    except (ValueError, TypeError):
+        raise Refused("the signing request cannot be read") from None
+    if not good:
+        raise Refused("the signing request is not signed by its own key")
+    if names != [asked.host]:
+        raise Refused(f"the signing request names {', '.join(names) or 'nobody'}, not {asked.host}")
+    return found
+
+
+class Join:
+    """The public API with the one address more that a machine without a certificate may ask. `local`: hosts that need none."""
+
+    def __init__(self, app: ASGIApp, cloud: Cloud, local: frozenset[str], keys: Path) -> None:
+        self.app, self.cloud, self.local = app, cloud, local
+        self.authority = tls.Pair(keys / "node-ca.key", keys / "node-ca.crt")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH:
+            return await self.app(scope, receive, send)
+        status, answer = 403, {"error": "this address is for POST"}
+        request = Request(scope, receive, send)
+        try:
+            if request.method == "POST":
+                asked = msgspec.json.decode(await _body(request), type=Asked)
+                answer = await anyio.to_thread.run_sync(lambda: db.again(lambda: self.admit(asked)))
+                status = 200
+        except Refused as error:
+            answer = {"error": str(error)}
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            status, answer = 400, {"error": str(error)}
+        await _answer(answer, status)(scope, receive, send)
+
+    def admit(self, asked: Asked) -> dict[str, Any]:
+        """Raises Refused."""
+        request = request_of(asked)
+        if asked.host in self.local:
+            raise Refused(f"host {asked.host} is one of the controller's own")
+        with self.cloud.db.write(System(ids.request_id())) as tx:
+            spend(tx, asked.token, asked.host)
+            certificate = tls.sign_node(self.authority, request.public_key(), asked.host)
+        return {"certificate": certificate.decode(), "ca": (self.cloud.home.reach / "ca.pem").read_text(), "port": self.cloud.config.nacre.node_port}
+
+
+class ByCertificate:
+    """The node API for hosts that come with a certificate; the listener has put the host that it names into the scope. A node says its own
+    name too, so that one with somebody else's certificate is told instead of taken for that host."""
+
+    def __init__(self, make: Callable[[str], NodeApp], local: frozenset[str]) -> None:
+        self.make, self.local = make, local
+        self.apps: dict[str, NodeApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = str(scope.get("state", {}).get("host") or "")
+        said = next((value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-nacre-host"), host)
+        if not host or host in self.local or said != host:
+            reason = f"this certificate is of host {host}, not of {said}" if said != host else f"host {host or 'nobody'} does not come this way"
+            if scope["type"] == "http":
+                await _answer({"error": reason}, 403)(scope, receive, send)
+            elif scope["type"] == "websocket":
+                await WebSocket(scope, receive, send).close(1008, reason)
+            return
+        await self.apps.setdefault(host, self.make(host))(scope, receive, send)
+
+
+def _answer(value: Any, status: int) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > LARGEST:
+            raise Refused("that is too much")
+    return content

@@ -1,0 +1,251 @@
+"""What a node talks to: the transport of docs/node-contract.md, on a listener of its own.
+
+One ASGI application a host; who the host is comes from the listener (its unix socket, later the certificate), never from the request.
+The services behind it are named in `Behind`, which `program.py` fills: core knows no service. Feeds are held open without a thread
+until the bell `node:<host>` rings or the wait is over; the database is asked again before every answer.
+Heartbeats are collected and written once a second for all hosts together.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from nacre.core import clock, db, ids, nodes, tasks
+from nacre.core.caller import System
+from nacre.core.cloud import Cloud
+
+_log = logging.getLogger("nacre.node_api")
+Render = Callable[[sa.Connection, Sequence[str]], Mapping[str, Any]]
+
+
+async def _refuse(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterator[bytes]) -> str | None:
+    return "images are not taken here"
+
+
+@dataclass
+class Behind:
+    """`render`: kind -> bodies of documents by id (an id that is gone is left out). `reported(tx, host, seen)` are told what a node
+    saw, in the report's transaction. `image(cloud, host, id)` gives (size, chunks) or None; `store(cloud, host, id, chunks)` takes
+    the bytes of an image that a call asked for and gives None, or why it does not; `metadata(conn, kind, id, address)` a
+    guest's files or None; `console(cloud, host, rendezvous, socket)` pairs a node's console stream with its browser."""
+
+    render: Mapping[str, Render]
+    reported: Sequence[Callable[[db.Tx, str, Mapping[str, Any]], None]] = ()
+    image: Callable[[Cloud, str, str], tuple[int, AsyncIterator[bytes]] | None] = lambda cloud, host, image_id: None
+    store: Callable[[Cloud, str, str, AsyncIterator[bytes]], Awaitable[str | None]] = _refuse
+    metadata: Callable[[sa.Connection, str, str, str], Mapping[str, Any] | None] = lambda conn, kind, scope_id, address: None
+    console: "Callable[[Cloud, str, str, WebSocket], Any] | None" = None
+
+
+class Report(msgspec.Struct):
+    protocol: int = 1
+    epoch: int = 0
+    results: list[dict[str, Any]] = []
+    applied: dict[str, dict[str, int]] = {}
+    seen: dict[str, Any] | None = None
+
+
+class Feed(msgspec.Struct):
+    protocol: int = 1
+    epoch: int = 0
+    have: dict[str, dict[str, int]] = {}
+    calls: list[str] = []
+    wait: float = 25.0
+
+
+@dataclass
+class Heartbeats:
+    """Hosts heard of since the last write."""
+
+    cloud: Cloud
+    heard: set[str] = field(default_factory=set)
+
+    async def forever(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            if self.heard:
+                heard, self.heard = self.heard, set()
+                try:
+                    await anyio.to_thread.run_sync(self._write, heard)
+                except Exception:
+                    _log.exception("heartbeats could not be written")
+
+    def _write(self, heard: set[str]) -> None:
+        with self.cloud.db.write(System(ids.request_id())) as tx:
+            tx.execute(nodes.hosts.update().where(nodes.hosts.c.name.in_(heard)).values(last_seen=tx.now))
+
+
+class NodeApp:
+    """The node API for one host."""
+
+    def __init__(self, cloud: Cloud, host: str, behind: Behind, heartbeats: Heartbeats) -> None:
+        self.cloud, self.host, self.behind, self.heartbeats = cloud, host, behind, heartbeats
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            token = scope["path"].rpartition("/")[2]
+            if self.behind.console is not None and scope["path"].startswith("/node/v1/consoles/"):
+                await self.behind.console(self.cloud, self.host, token, WebSocket(scope, receive, send))
+            return
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive, send)
+        try:
+            response = await self._answer(request)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            response = _json({"error": str(error)}, 400)
+        except asyncio.CancelledError:
+            return  # this process ends; the node asks the next one
+        except Exception:
+            _log.exception("%s of %s failed", request.url.path, self.host)
+            response = _json({"error": "the controller's log has the cause"}, 500)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        parts = request.url.path.strip("/").split("/")
+        match (request.method, parts):
+            case ("POST", ["node", "v1", "feed"]):
+                feed = msgspec.json.decode(await request.body(), type=Feed)
+                gone = asyncio.ensure_future(request.receive())  # after the body only a disconnect can come
+                try:
+                    return _json(await self._feed(feed, gone))
+                finally:
+                    gone.cancel()
+            case ("POST", ["node", "v1", "report"]):
+                report = msgspec.json.decode(await request.body(), type=Report)
+                await anyio.to_thread.run_sync(lambda: db.again(lambda: self._report(report)))
+                return _json({})
+            case ("PUT", ["node", "v1", "images", image_id]):
+                why = await self.behind.store(self.cloud, self.host, image_id, request.stream())
+                return _json({} if why is None else {"error": why}, 200 if why is None else 409)
+            case ("GET", ["node", "v1", "images", image_id]):
+                found = await anyio.to_thread.run_sync(self.behind.image, self.cloud, self.host, image_id)
+                return StreamingResponse(found[1], headers={"content-length": str(found[0])}) if found else _json({"error": "no such image"}, 404)
+            case ("GET", ["node", "v1", "metadata"]):
+                files = await anyio.to_thread.run_sync(self._metadata, dict(request.query_params))
+                return _json(files) if files is not None else _json({"error": "no such guest"}, 404)
+        return _json({"error": "no such address"}, 404)
+
+    async def _feed(self, feed: Feed, gone: asyncio.Future[Any]) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + min(feed.wait, 60.0)
+        self.heartbeats.heard.add(self.host)
+        with self.cloud.bells.waiter(f"node:{self.host}") as rung:
+            while True:
+                rung.clear()
+                answer = await anyio.to_thread.run_sync(self._difference, feed)
+                left = deadline - asyncio.get_running_loop().time()
+                news = answer["documents"] or answer["gone"] or answer["calls"] or answer["epoch"] != feed.epoch
+                if news or left <= 0 or gone.done():
+                    return answer
+                ringing = asyncio.create_task(rung.wait())
+                await asyncio.wait({ringing, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                ringing.cancel()
+
+    def _difference(self, feed: Feed) -> dict[str, Any]:
+        with self.cloud.db.read() as conn:
+            wanted = nodes.held_by(conn, self.host)
+            documents = []
+            for kind, versions in wanted.items():
+                had = feed.have.get(kind, {})
+                stale = [document_id for document_id, version in versions.items() if had.get(document_id) != version]
+                bodies = self.behind.render[kind](conn, stale) if stale else {}
+                documents += [{"kind": kind, "id": i, "version": versions[i], "body": bodies[i]} for i in stale if i in bodies]
+            gone = [[kind, i] for kind, had in feed.have.items() for i in had if i not in wanted.get(kind, {})]
+            epoch, working = nodes.epoch(conn), set(feed.calls)
+            calls = [_call(row, epoch) for row in nodes.open_calls(conn, self.host) if row.id not in working]
+        return {"epoch": epoch, "documents": documents, "gone": gone, "calls": calls}
+
+    def _report(self, report: Report) -> None:
+        who = System(ids.request_id())
+        self.heartbeats.heard.add(self.host)
+        with self.cloud.db.write(who) as tx:
+            nodes.register(tx, self.host)
+            for result in report.results:
+                told = (result.get("value"), str(result.get("error") or ""), str(result.get("detail") or ""))
+                nodes.finish(tx, str(result["id"]), bool(result["ok"]), *told)
+                tasks.wake(tx, f"call:{result['id']}")
+            current = report.epoch in (0, nodes.epoch(tx))  # what was true of another epoch's documents says nothing of these
+            if current and report.applied and nodes.mark_applied(tx, self.host, report.applied):
+                tasks.wake(tx, f"applied:{self.host}")
+            if report.seen is not None:
+                _store_seen(tx, self.host, report.seen)
+                for told_of in self.behind.reported:
+                    told_of(tx, self.host, report.seen)
+
+    def _metadata(self, asked: dict[str, str]) -> Mapping[str, Any] | None:
+        kind = "network" if "network" in asked else "router"
+        with self.cloud.db.read() as conn:
+            return self.behind.metadata(conn, kind, asked.get(kind, ""), asked.get("address", ""))
+
+
+def _store_seen(tx: db.Tx, host: str, seen: Mapping[str, Any]) -> None:
+    """A part that is missing could not be seen; what was seen before stays."""
+    row = nodes.host_named(tx, host)
+    columns = {"resources": "seen", "agents": "agents", "address": "address"}
+    values = {columns[part]: seen[part] for part in columns if part in seen}
+    if row is not None and any(getattr(row, name) != value for name, value in values.items()):
+        tx.update(nodes.hosts, {"name": host}, **values)
+
+
+def _call(row: db.Row, epoch: int) -> dict[str, Any]:
+    left = (row.deadline - clock.utcnow()).total_seconds() if row.deadline is not None else None
+    return {"id": row.id, "verb": row.verb, "args": row.args, "fence": [epoch, row.number], "deadline": left, "request_id": row.request_id}
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def expire_calls(cloud: Cloud, who: System) -> None:
+    """Loop: a call whose host did not answer in time has failed; its task goes on."""
+    with cloud.db.read() as conn:
+        late = sa.select(nodes.calls.c.id, nodes.calls.c.host).where(nodes.calls.c.state == "open", nodes.calls.c.deadline < clock.utcnow())
+        rows = list(conn.execute(late))
+    for row in rows:
+        with cloud.db.write(who) as tx:
+            nodes.finish(tx, row.id, False, None, f"host {row.host} did not answer in time", "")
+            tasks.wake(tx, f"call:{row.id}")
+
+
+async def ask(cloud: Cloud, who: db.Who, host: str, new: nodes.NewCall) -> Any:
+    """The value of a call to a node while a client waits, at most `new.seconds`. Raises tasks.StepFailed."""
+
+    def begin() -> str:
+        with cloud.db.write(who) as tx:
+            return nodes.call(tx, host, new)
+
+    return await answer(cloud, await anyio.to_thread.run_sync(begin), host, new.seconds or 30.0)
+
+
+async def answer(cloud: Cloud, call_id: str, host: str, seconds: float) -> Any:
+    """The value of a call that was written, waited for at most `seconds`. Raises tasks.StepFailed."""
+
+    def look() -> tuple[str, Any, str | None, str | None]:
+        with cloud.db.read() as conn:
+            return nodes.outcome(conn, call_id)
+
+    deadline = asyncio.get_running_loop().time() + seconds
+    with cloud.bells.waiter(f"call:{call_id}") as rung:
+        while True:
+            rung.clear()
+            state, value, error, detail = await anyio.to_thread.run_sync(look)
+            if state == "done":
+                return value
+            left = deadline - asyncio.get_running_loop().time()
+            if state == "failed" or left <= 0:
+                raise tasks.StepFailed(error or f"host {host} did not answer in time", detail or "")
+            try:
+                await asyncio.wait_for(rung.wait(), left)
+            except TimeoutError:
+                pass

@@ -1,0 +1,319 @@
+"""Durable tasks: what was asked once and takes more than one step.
+
+A request writes its rows and a task in one transaction; a worker claims the task and runs its function from the top. The function is
+ordinary code whose effects are *steps*; a step that is done is not done again, its stored result is returned, so after a crash the
+function simply runs anew:
+
+    run.here(name, do)         database only: `do(tx)` and the step's row are one transaction - exactly once
+    run.node(name, host, ...)  on a node: the call is a row written with the step, then the task is *parked* (no thread, no lease)
+                               until the report re-queues it - at least once, so node verbs are ensure_x / absent_x
+    run.wait(name, check)      until `check(conn)` gives something, looked at when a topic wakes the task and at its deadline
+
+A step may carry an `undo`; when the task fails or is cancelled the undos of every begun step run in reverse, as steps themselves.
+
+Races: tasks of one resource run strictly in the order they were made (an older open task of the resource blocks the younger).
+A worker holds a running task by a lease; every step's transaction proves the lease first, and a worker that lost it stands down
+and undoes nothing (`Lost`). `cancel` marks the open tasks of a resource; the mark is looked at on each step border.
+The hook `failed(tx, run, error)` is written in the transaction that ends the task.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.core import db, ids, leases, nodes
+from nacre.core.cloud import Cloud
+
+OPEN = ("queued", "running", "parked")
+_log = logging.getLogger("nacre.tasks")
+
+tasks = sa.Table(
+    "tasks", db.metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("resource", sa.String(128), nullable=False, index=True),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("user_id", sa.String(64)),
+    sa.Column("project_id", sa.String(64)),
+    sa.Column("args", db.Json, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),          # request: queued; worker: the rest
+    sa.Column("cancelling", sa.Boolean, nullable=False),        # the verb that cancels
+    sa.Column("owner", sa.String(64)),
+    sa.Column("boot", sa.String(64)),
+    sa.Column("until", sa.Float),                               # running: lease; parked: wake at the latest
+    sa.Column("waiting", sa.String(128)),                       # parked: the topic that wakes it
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+    sa.Column("finished_at", sa.DateTime),
+    sa.Column("error", db.Json),
+    sa.Index("ix_tasks_open", "state", "seq", sqlite_where=sa.text("finished_at IS NULL"), postgresql_where=sa.text("finished_at IS NULL")),
+    sa.Index("uq_tasks_running", "resource", unique=True, sqlite_where=sa.text("state = 'running'"), postgresql_where=sa.text("state = 'running'")),
+)  # fmt: skip
+steps = sa.Table(
+    "task_steps", db.metadata,
+    sa.Column("task_id", sa.String(36), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),          # waiting, done, failed
+    sa.Column("host", sa.String(255)),
+    sa.Column("call_id", sa.String(36)),
+    sa.Column("result", db.Json),
+    sa.Column("until", sa.Float),
+    sa.Column("boot", sa.String(64)),
+    sa.Column("started_at", sa.DateTime, nullable=False),
+    sa.Column("finished_at", sa.DateTime),
+)  # fmt: skip
+
+
+class StepFailed(Exception):
+    """A step could not be done; the message is for the resource's owner, `detail` for the operator."""
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class Cancelled(StepFailed):
+    """The task was told to stop (its resource is being deleted)."""
+
+
+class Lost(BaseException):
+    """Somebody else has the task now: stand down, undo nothing."""
+
+
+class Parked(BaseException):
+    """The task waits; it will be run from the top again."""
+
+
+class Collected(BaseException):
+    """All steps that had begun were passed again, to know their undos."""
+
+
+Function = Callable[["Run"], None]
+Topic = str | Callable[[sa.Connection], str]
+Failed = Callable[[db.Tx, "Run", Exception], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    function: Function
+    failed: Failed
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def task(name: str, failed: Failed) -> Callable[[Function], Function]:
+    """Registers a task function under `name` ("compute.create_server")."""
+
+    def register(function: Function) -> Function:
+        KINDS[name] = Kind(name, function, failed)
+        return function
+
+    return register
+
+
+def start(tx: db.Tx, kind: str, resource: str, args: Mapping[str, Any]) -> str:
+    """A new task on `resource` ("server:<id>"), in the caller's transaction. Its id."""
+    if kind not in KINDS:
+        raise KeyError(f"no task is called {kind}")
+    task_id = ids.uuid()
+    tx.insert(tasks, id=task_id, kind=kind, resource=resource, request_id=tx.who.request_id, user_id=tx.who.user_id,
+              project_id=tx.who.project_id, args=dict(args), state="queued", cancelling=False, attempt=0,
+              created_at=tx.now, updated_at=tx.now)  # fmt: skip
+    tx.ring("tasks")
+    return task_id
+
+
+def cancel(tx: db.Tx, resource: str) -> int:
+    """Marks the open tasks of `resource` cancelling and wakes the parked ones; they follow their undo. How many there were."""
+    tx.execute(tasks.update().where(tasks.c.resource == resource, tasks.c.state == "parked").values(state="queued", waiting=None))
+    found = tx.execute(tasks.update().where(tasks.c.resource == resource, tasks.c.state.in_(OPEN)).values(cancelling=True, updated_at=tx.now))
+    tx.ring("tasks")
+    return int(found.rowcount)
+
+
+def wake(tx: db.Tx, topic: str) -> None:
+    """Re-queues the tasks parked on `topic`."""
+    if tx.execute(tasks.update().where(tasks.c.state == "parked", tasks.c.waiting == topic).values(state="queued", waiting=None)).rowcount:
+        tx.ring("tasks")
+
+
+def is_open(conn: db.Conn, resource: str) -> bool:
+    """Whether a task of `resource` is under way; reconciling loops keep their hands off meanwhile (law 9)."""
+    return conn.execute(sa.select(tasks.c.seq).where(tasks.c.resource == resource, tasks.c.state.in_(OPEN)).limit(1)).first() is not None
+
+
+def history(conn: db.Conn, resource: str) -> list[db.Row]:
+    """The tasks of a resource, newest first (instance actions read this)."""
+    return list(conn.execute(sa.select(tasks).where(tasks.c.resource == resource).order_by(tasks.c.seq.desc())))
+
+
+def steps_of(conn: db.Conn, task_id: str) -> list[db.Row]:
+    return list(conn.execute(sa.select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq)))
+
+
+class Run:
+    """One run of a task by one worker. It is the transaction's `who`: changes carry the request that asked for them."""
+
+    def __init__(self, cloud: Cloud, row: db.Row, saved: Mapping[str, db.Row], fault: Callable[[str, str], None]) -> None:
+        self.cloud, self.id, self.kind, self.resource = cloud, row.id, row.kind, row.resource
+        self.args: Mapping[str, Any] = row.args
+        self.request_id, self.user_id, self.project_id = row.request_id, row.user_id, row.project_id
+        self.owner, self.attempt = row.owner, row.attempt
+        self._saved, self._fault = dict(saved), fault
+        self._undo: list[tuple[str, Callable[[], None]]] = []
+        self.phase = "doing"  # or collecting, undoing
+
+    def here(self, name: str, do: Callable[[db.Tx], Any], undo: Callable[[db.Tx, Any], None] | None = None) -> Any:
+        """`do(tx)` once, with its JSON result stored in the same transaction. `undo(tx, result)` if the task fails later."""
+        row = self._begun(name)
+        if row is None:
+            self._fault("before", name)
+            result = db.again(lambda: self._do_here(name, do))
+            self._fault("after", name)
+        else:
+            result = row.result
+        if undo is not None:
+            self._undo.append((name, lambda: self.here(f"undo:{name}", lambda tx: undo(tx, result))))
+        return result
+
+    def _do_here(self, name: str, do: Callable[[db.Tx], Any]) -> Any:
+        with self.cloud.db.write(self) as tx:
+            self._mine(tx)
+            result = do(tx)
+            self._record(tx, name, state="done", result=result, finished_at=tx.now)
+        return result
+
+    def node(self, name: str, host: str, call: nodes.NewCall, undo: nodes.NewCall | None = None) -> Any:
+        """The value of a call to a node. Raises StepFailed with what the node said."""
+        row = self._begun(name)
+        if undo is not None:
+            self._undo.append((name, lambda: self._undo_on_node(name, host, undo)))
+        if row is None:
+            self._fault("before", name)
+            db.again(lambda: self._send(name, host, call))
+            self._fault("after", name)
+            raise Parked
+        with self.cloud.db.read() as conn:
+            state, value, error, detail = nodes.outcome(conn, row.call_id)
+        if state == "open":
+            self._may_wait()
+            db.again(lambda: self._park(f"call:{row.call_id}", None))
+            raise Parked
+        if state != "done":
+            raise StepFailed(error or "the node gave no reason", detail or "")
+        if row.state == "waiting" and self.phase != "collecting":
+            self._finish_step(name, value)
+        return value
+
+    def _send(self, name: str, host: str, call: nodes.NewCall) -> None:
+        with self.cloud.db.write(self) as tx:
+            self._mine(tx)
+            call_id = nodes.call(tx, host, call)
+            self._record(tx, name, state="waiting", host=host, call_id=call_id)
+            tx.update(tasks, {"id": self.id}, state="parked", waiting=f"call:{call_id}", until=None, owner=None, updated_at=tx.now)
+
+    def _undo_on_node(self, name: str, host: str, call: nodes.NewCall) -> None:
+        try:
+            self.node(f"undo:{name}", host, call)
+        except StepFailed as error:
+            _log.warning("task %s could not undo %s on %s: %s", self.id, name, host, error)
+
+    def wait(self, name: str, check: Callable[[sa.Connection], Any], topic: Topic, seconds: float) -> Any:
+        """What `check(conn)` gives as soon as it is not None; looked at whenever `topic` wakes the task. Raises StepFailed at the end.
+        What waits for several gives a function: the topic of the one that is missing when the task is parked."""
+        row = self._begun(name)
+        if row is not None and row.state == "done":
+            return row.result
+        if row is None:
+            db.again(lambda: self._begin_wait(name, seconds))
+        collecting = self.phase == "collecting"  # what came since the task failed does not count any more
+        with self.cloud.db.read() as conn:
+            value, instant = None if collecting else check(conn), leases.now(conn)
+        if value is not None:
+            self._finish_step(name, value)
+            return value
+        begun = self._saved[name]
+        over = begun.boot != instant[0] or begun.until < instant[1]
+        if not (collecting and over):
+            self._may_wait()
+        if over:
+            raise StepFailed(f"{name}: nothing came in {seconds:.0f} s")
+        db.again(lambda: self._park(topic, begun.until, check))
+        raise Parked
+
+    def _begin_wait(self, name: str, seconds: float) -> None:
+        with self.cloud.db.write(self) as tx:
+            self._mine(tx)
+            boot, instant = leases.now(tx)
+            self._record(tx, name, state="waiting", boot=boot, until=instant + seconds)
+
+    def _finish_step(self, name: str, value: Any) -> None:
+        self._fault("before", name)
+        with self.cloud.db.write(self) as tx:
+            self._mine(tx)
+            tx.update(steps, {"task_id": self.id, "name": name}, state="done", result=value, finished_at=tx.now)
+        self._fault("after", name)
+
+    def _park(self, on: Topic, until: float | None, check: Callable[[sa.Connection], Any] | None = None) -> None:
+        """Sleep until `topic`; what came between looking and parking is seen by looking again inside the transaction."""
+        with self.cloud.db.write(self) as tx:
+            self._mine(tx)
+            topic = on if isinstance(on, str) else on(tx.conn)
+            call_done = topic.startswith("call:") and nodes.outcome(tx.conn, topic[5:])[0] != "open"
+            ready = call_done or (check is not None and check(tx.conn) is not None)
+            state = "queued" if ready else "parked"
+            tx.update(tasks, {"id": self.id}, state=state, waiting=topic, until=until, boot=leases.now(tx)[0], owner=None, updated_at=tx.now)
+            if ready:
+                tx.ring("tasks")
+
+    def _begun(self, name: str) -> db.Row | None:
+        row = self._saved.get(name)
+        if row is None and self.phase == "collecting":
+            raise Collected
+        return row
+
+    def _record(self, tx: db.Tx, name: str, **values: Any) -> None:
+        tx.insert(steps, task_id=self.id, name=name, seq=len(self._saved), started_at=tx.now, **values)
+        self._saved[name] = tx.first(sa.select(steps).where(steps.c.task_id == self.id, steps.c.name == name))  # type: ignore[assignment]
+
+    def _mine(self, tx: db.Tx) -> None:
+        """Proves the lease and looks at the cancel mark, in the step's own transaction."""
+        row = tx.lock(sa.select(tasks.c.cancelling).where(
+            tasks.c.id == self.id, tasks.c.state == "running", tasks.c.owner == self.owner, tasks.c.attempt == self.attempt))  # fmt: skip
+        if row is None:
+            raise Lost
+        if row.cancelling and self.phase == "doing":
+            raise Cancelled("The request was cancelled.")
+
+    def _may_wait(self) -> None:
+        if self.phase == "collecting":
+            raise Collected
+        with self.cloud.db.read() as conn:
+            marked = conn.execute(sa.select(tasks.c.cancelling).where(tasks.c.id == self.id)).scalar()
+        if marked and self.phase == "doing":
+            raise Cancelled("The request was cancelled.")
+
+    def unwind(self) -> None:
+        self.phase = "undoing"
+        for _name, undo in reversed(list(self._undo)):
+            undo()
+
+    def end(self, state: str, error: Exception | None) -> None:
+        """The task's last transaction, with the kind's `failed` hook in it."""
+        with self.cloud.db.write(self) as tx:
+            self.phase = "ending"
+            self._mine(tx)
+            if error is not None:
+                KINDS[self.kind].failed(tx, self, error)
+            told = {"message": str(error), "detail": getattr(error, "detail", "")} if error is not None else None
+            tx.update(tasks, {"id": self.id}, state=state, finished_at=tx.now, updated_at=tx.now, error=told, owner=None)
+            tx.ring("tasks")
+            tx.ring(f"task:{self.id}")

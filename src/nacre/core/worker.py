@@ -1,0 +1,159 @@
+"""The worker's half of durable tasks: claim, run as far as it goes, unwind, renew leases (theory: `tasks.py`).
+
+Races: two workers may look at the same task; the claim is one `UPDATE` in a write transaction. A lease is renewed by a thread of its
+own every third of its time; a worker stalled for longer loses the task and notices at its next step.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.core import db, leases, log
+from nacre.core.cloud import Cloud
+from nacre.core.tasks import KINDS, OPEN, Cancelled, Collected, Lost, Parked, Run, StepFailed, steps, tasks
+
+LEASE = 30.0
+_log = logging.getLogger("nacre.tasks")
+
+
+def claim(cloud: Cloud, owner: str, who: db.Who) -> tuple[db.Row, dict[str, db.Row]] | None:
+    """The oldest task that may run, leased to `owner`, with its saved steps."""
+    with cloud.db.read() as conn:
+        if conn.execute(_runnable(leases.now(conn))).first() is None:
+            return None
+    with cloud.db.write(who) as tx:
+        instant = leases.now(tx)
+        query = _runnable(instant)
+        found = tx.first(query if cloud.db.sqlite else query.with_for_update(skip_locked=True))
+        if found is None:
+            return None
+        tx.update(tasks, {"seq": found.seq}, state="running", owner=owner, boot=instant[0], until=instant[1] + LEASE,
+                  waiting=None, attempt=tasks.c.attempt + 1, updated_at=tx.now)  # fmt: skip
+        row = tx.first(sa.select(tasks).where(tasks.c.seq == found.seq))
+        assert row is not None
+        saved = {step.name: step for step in tx.all(sa.select(steps).where(steps.c.task_id == row.id))}
+    return row, saved
+
+
+def _runnable(instant: tuple[str, float]) -> sa.Select[Any]:
+    older = tasks.alias("older")
+    blocked = sa.exists().where(older.c.resource == tasks.c.resource, older.c.seq < tasks.c.seq, older.c.state.in_(OPEN))
+    due = sa.and_(tasks.c.until.is_not(None), leases.over(tasks.c.boot, tasks.c.until, instant))
+    free = sa.or_(tasks.c.state == "queued", sa.and_(tasks.c.state.in_(("running", "parked")), due))
+    return sa.select(tasks.c.seq).where(tasks.c.finished_at.is_(None), free, ~blocked).order_by(tasks.c.seq).limit(1)
+
+
+def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Callable[[str, str], None] = lambda when, step: None) -> bool:
+    """Claim and run one task as far as it goes; False when there was none. `fault(when, step)` is the tests' way in."""
+    claimed = claim(cloud, owner, who)
+    if claimed is None:
+        return False
+    row, saved = claimed
+    named = log.request_id.set(row.request_id)
+    run = Run(cloud, row, saved, fault)
+    failing = saved.get("failed")
+    try:
+        if failing is None:
+            try:
+                KINDS[row.kind].function(run)
+                run.end("done", None)
+            except Exception as error:
+                _unwind(run, error, recorded=False)
+        else:
+            _collect(run, KINDS[row.kind].function)
+            told = failing.result
+            _unwind(run, (Cancelled if told["cancelled"] else StepFailed)(told["message"], told["detail"]), recorded=True)
+    except (Parked, Lost):
+        pass
+    finally:
+        log.request_id.reset(named)
+    return True
+
+
+def _unwind(run: Run, error: Exception, recorded: bool) -> None:
+    if not isinstance(error, StepFailed):
+        _log.error("task %s (%s) failed", run.id, run.kind, exc_info=error)
+    run.phase = "undoing"
+    if not recorded:
+        cancelled = isinstance(error, Cancelled)
+        run.here("failed", lambda tx: {"message": str(error), "detail": getattr(error, "detail", ""), "cancelled": cancelled})
+    run.unwind()
+    run.end("failed", error)
+
+
+def _collect(run: Run, function: Callable[[Run], None]) -> None:
+    """Passes the begun steps again to know their undos."""
+    run.phase = "collecting"
+    try:
+        function(run)
+    except (Collected, Exception):  # whatever made it fail may happen again; the undos of the steps before are known by then
+        pass
+
+
+class Worker:
+    """Threads that run tasks until told to stop; woken by the bell `tasks`, and by the clock for what no bell told."""
+
+    def __init__(self, cloud: Cloud, owner: str, threads: int = 4, poll: float = 2.0) -> None:
+        self.cloud, self.owner, self.poll = cloud, owner, poll
+        self._wake = threading.Condition()
+        self._rung, self._stopping = 0, False
+        cloud.bells.listen("tasks", self._ring)
+        self._threads = [threading.Thread(target=self._work, args=(n,), name=f"task-{n}", daemon=True) for n in range(threads)]
+        self._threads.append(threading.Thread(target=self._renew, name="leases", daemon=True))
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def _ring(self) -> None:
+        with self._wake:
+            self._rung += 1
+            self._wake.notify_all()
+
+    def _work(self, number: int) -> None:
+        owner, who = f"{self.owner}/{number}", _Idle()
+        while not self._stopping:
+            heard = self._rung
+            try:
+                if run_one(self.cloud, owner, who):
+                    continue
+            except Exception:
+                _log.exception("a task could not be run; it is tried again")
+                clock_wait = 0.5
+            else:
+                clock_wait = self.poll + number
+            with self._wake:
+                if self._rung == heard and not self._stopping:
+                    self._wake.wait(clock_wait)
+
+    def _renew(self) -> None:
+        mine = tasks.c.owner.like(f"{self.owner}/%")
+        while not self._stopping:
+            with self._wake:
+                self._wake.wait(LEASE / 3)
+            try:
+                with self.cloud.db.read() as conn:
+                    if conn.execute(sa.select(tasks.c.seq).where(tasks.c.state == "running", mine).limit(1)).first() is None:
+                        continue
+                with self.cloud.db.write(_Idle()) as tx:
+                    tx.execute(tasks.update().where(tasks.c.state == "running", mine).values(until=leases.now(tx)[1] + LEASE))
+            except Exception:
+                _log.exception("leases could not be renewed")
+
+
+@dataclass(frozen=True)
+class _Idle:
+    request_id: str = "-"
+    user_id: str | None = None
+    project_id: str | None = None

@@ -1,0 +1,186 @@
+"""Durable tasks: a toy cloud service whose steps write rows and call a node, under the harness."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from conftest import make_cloud
+from core import durability as harness
+from nacre.core import db, leases, nodes, tasks, worker
+from nacre.core.caller import System
+from nacre.core.cloud import Cloud
+from nacre.core.tasks import Run, StepFailed
+
+WHO = System("req-toy")
+toys = sa.Table("toys", sa.MetaData(), sa.Column("id", sa.String(36), primary_key=True), sa.Column("state", sa.String(16)), sa.Column("writes",
+    sa.Integer))
+
+
+def _set(tx: db.Tx, toy: str, state: str) -> str:
+    tx.update(toys, {"id": toy}, state=state, writes=toys.c.writes + 1)
+    return state
+
+
+def _failed(tx: db.Tx, run: Run, error: Exception) -> None:
+    _set(tx, run.args["id"], "cancelled" if isinstance(error, tasks.Cancelled) else "error")
+
+
+@tasks.task("toy.make", failed=_failed)
+def make(run: Run) -> None:
+    toy = run.args["id"]
+    run.here("first", lambda tx: _set(tx, toy, "begun"), undo=lambda tx, result: _set(tx, toy, f"not {result}") and None)
+    run.node("build", "toybox", nodes.NewCall("ensure_toy", {"id": toy}), undo=nodes.NewCall("absent_toy", {"id": toy}))
+    run.wait("dry", lambda conn: True if toy not in run.cloud.memory["wet"] else None, "dry", 60)
+    run.here("last", lambda tx: _set(tx, toy, "done"))
+
+
+class Toybox:
+    """The node: makes and takes away toys, and counts."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud, self.here, self.calls = cloud, set[str](), Counter[str]()
+
+    def act(self, stage: harness.Stage) -> bool:
+        with self.cloud.db.read() as conn:
+            calls = nodes.open_calls(conn, "toybox")
+        for call in calls:
+            self.calls[call.verb] += 1
+            ok = call.verb not in stage.refuse
+            if ok:
+                (self.here.add if call.verb == "ensure_toy" else self.here.discard)(call.args["id"])
+            with self.cloud.db.write(WHO) as tx:
+                nodes.finish(tx, call.id, ok, {}, "" if ok else "no", "")
+                tasks.wake(tx, f"call:{call.id}")
+        return bool(calls)
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[], str]) -> Iterator[Toybox]:
+    cloud = make_cloud(tmp_path_factory.mktemp("toys") / "cloud", database=fresh_database())
+    toys.create(cloud.db.engine)
+    cloud.memory["wet"] = set()
+    yield Toybox(cloud)
+    cloud.db.close()
+
+
+@pytest.fixture
+def stage(box: Toybox) -> harness.Stage:
+    return harness.Stage(box.cloud, box.act)
+
+
+_number = iter(range(10**6))
+
+
+def begin(box: Toybox) -> str:
+    toy = f"toy-{next(_number)}"
+    with box.cloud.db.write(WHO) as tx:
+        tx.insert(toys, id=toy, state="new", writes=0)
+        tasks.start(tx, "toy.make", f"toy:{toy}", {"id": toy})
+    return toy
+
+
+def row(box: Toybox, toy: str) -> Any:
+    with box.cloud.db.read() as conn:
+        return conn.execute(sa.select(toys).where(toys.c.id == toy)).one()
+
+
+def check(box: Toybox, toy: str, well: bool) -> None:
+    found = row(box, toy)
+    assert found.state == ("done" if well else "error")
+    assert (toy in box.here) == well
+    if well:
+        assert found.writes == 2  # each `here` exactly once, whatever was killed
+
+
+def test_every_kill_ends_the_same(box: Toybox, stage: harness.Stage) -> None:
+    assert harness.killed_at_every_boundary(stage, lambda: begin(box), lambda toy, well: check(box, toy, well)) == 8
+
+
+def test_every_failure_takes_back_what_was_done(box: Toybox, stage: harness.Stage) -> None:
+    assert harness.every_step_failed(stage, lambda: begin(box), lambda toy, well: check(box, toy, well)) > 12
+
+
+def test_a_node_that_refuses(box: Toybox, stage: harness.Stage) -> None:
+    harness.every_call_refused(stage, lambda: begin(box), lambda toy, well: check(box, toy, well), ("ensure_toy",))
+
+
+def test_a_wait_that_is_over_fails_and_one_that_came_later_does_not_count(box: Toybox, stage: harness.Stage) -> None:
+    toy = begin(box)
+    box.cloud.memory["wet"].add(toy)
+    harness.settle(stage)
+    assert row(box, toy).state == "begun"
+    harness.expire_waits(box.cloud)
+    harness.settle(stage, harness.Plan(kill=("after", "failed")))
+    box.cloud.memory["wet"].clear()
+    harness.settle(stage)
+    check(box, toy, False)
+
+
+def test_tasks_of_one_resource_run_in_order(box: Toybox, stage: harness.Stage) -> None:
+    toy = begin(box)
+    with box.cloud.db.write(WHO) as tx:
+        second = tasks.start(tx, "toy.make", f"toy:{toy}", {"id": toy})
+    worker.run_one(box.cloud, "a", WHO)
+    worker.run_one(box.cloud, "b", WHO)
+    with box.cloud.db.read() as conn:
+        assert tasks.steps_of(conn, second) == []
+    harness.settle(stage)
+    with box.cloud.db.read() as conn:
+        assert [task.state for task in tasks.history(conn, f"toy:{toy}")] == ["done", "done"]
+
+
+def test_cancel_at_every_boundary_takes_everything_back(box: Toybox, stage: harness.Stage) -> None:
+    boundaries = list(dict.fromkeys(harness.clean(stage, lambda: begin(box), lambda toy, well: check(box, toy, well))))
+    for boundary in boundaries[:-1]:
+        toy = begin(box)
+        plan = _Cancelling(at=boundary, box=box, toy=toy)
+        harness.settle(stage, plan)
+        assert row(box, toy).state == "cancelled", boundary
+        assert toy not in box.here
+
+
+class _Cancelling(harness.Plan):
+    def __init__(self, at: harness.Boundary, box: Toybox, toy: str) -> None:
+        super().__init__()
+        self.at, self.box, self.toy = at, box, toy
+
+    def __call__(self, when: str, step: str) -> None:
+        if (when, step) == self.at:
+            with self.box.cloud.db.write(WHO) as tx:
+                tasks.cancel(tx, f"toy:{self.toy}")
+            self.at = ("", "")
+        super().__call__(when, step)
+
+
+def test_who_lost_the_lease_stands_down_and_undoes_nothing(box: Toybox, stage: harness.Stage) -> None:
+    toy = begin(box)
+
+    class Stolen(harness.Plan):
+        def __call__(self, when: str, step: str) -> None:
+            if (when, step) == ("before", "last"):
+                with box.cloud.db.write(WHO) as tx:
+                    tx.update(tasks.tasks, {"resource": f"toy:{toy}"}, owner="somebody", until=leases.now(tx)[1] + 1000)
+
+    harness.settle(stage, Stolen())
+    assert (row(box, toy).state, toy in box.here) == ("begun", True)
+    with box.cloud.db.write(WHO) as tx:
+        tx.update(tasks.tasks, {"resource": f"toy:{toy}"}, until=0.0)
+    harness.settle(stage)
+    check(box, toy, True)
+
+
+def test_what_a_node_says_reaches_the_task(box: Toybox, stage: harness.Stage) -> None:
+    stage.refuse = {"ensure_toy"}
+    toy = begin(box)
+    harness.settle(stage)
+    with box.cloud.db.read() as conn:
+        assert tasks.history(conn, f"toy:{toy}")[0].error == {"message": "no", "detail": ""}
+
+
+def test_an_unknown_task_is_refused_at_once(box: Toybox) -> None:
+    with pytest.raises(KeyError), box.cloud.db.write(WHO) as tx:
+        tasks.start(tx, "toy.unknown", "toy:x", {})
+    assert issubclass(tasks.Cancelled, StepFailed)
