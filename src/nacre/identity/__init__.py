@@ -1,0 +1,41 @@
+"""Identity: who is asking, and what for. Owns domains, projects, users, roles, assignments, the catalog and the token keys.
+
+A token says who and for what scope; what it is worth is read from the tables at each use (`service.auth`), remembered per process under
+an epoch that every revoking change counts up. Other services call the functions below and never see a table.
+"""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from nacre.core import db
+from nacre.core.cloud import Cloud
+from nacre.identity import tables
+from nacre.identity.api.directory import versions
+from nacre.identity.service.auth import authenticate
+from nacre.identity.service.bootstrap import bootstrap
+
+__all__ = ["authenticate", "bootstrap", "project_exists", "project_named", "project_names", "user_names", "versions"]
+
+
+def project_exists(conn: db.Conn, project_id: str) -> bool:
+    return tables.by_id(conn, tables.projects, project_id) is not None
+
+
+def project_named(cloud: Cloud, name: str) -> str:
+    """Id of the project of that name in the default domain. Raises LookupError."""
+    with cloud.db.read() as conn:
+        row = tables.named(conn, tables.projects, name, "default")
+    if row is None:
+        raise LookupError(f"no project is called {name}")
+    return str(row.id)
+
+
+def project_names(conn: db.Conn, wanted: Iterable[str]) -> dict[str, str]:
+    query = sa.select(tables.projects.c.id, tables.projects.c.name).where(tables.projects.c.id.in_(list(wanted)))
+    return {row.id: row.name for row in conn.execute(query)}
+
+
+def user_names(conn: db.Conn, wanted: Iterable[str]) -> dict[str, str]:
+    query = sa.select(tables.users.c.id, tables.users.c.name).where(tables.users.c.id.in_(list(wanted)))
+    return {row.id: row.name for row in conn.execute(query)}

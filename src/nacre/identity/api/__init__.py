@@ -1,0 +1,1 @@
+"""Handlers of identity, a module a resource: decode, one verb, render."""

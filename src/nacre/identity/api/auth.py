@@ -1,0 +1,57 @@
+"""Handlers of tokens and what hangs on them."""
+
+from typing import Any
+
+from nacre.core.errors import BadRequest
+from nacre.core.http import Call, Reply
+from nacre.identity import bodies
+from nacre.identity.service import auth, directory
+
+
+def issue(call: Call) -> Reply:
+    caller = auth.issue(call.cloud, call.caller.request_id, bodies.asked(call.body))
+    catalog = None if "nocatalog" in call.query else directory.catalog(caller)
+    return Reply(bodies.token(caller, catalog), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
+
+
+def show(call: Call) -> Reply:
+    subject = auth.shown(call.caller, _subject(call))
+    catalog = None if "nocatalog" in call.query else directory.catalog(subject)
+    return Reply(bodies.token(subject, catalog), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
+
+
+def revoke(call: Call) -> None:
+    auth.revoke(call.caller, _subject(call))
+
+
+def _subject(call: Call) -> str:
+    text = call.headers.get("x-subject-token", "")
+    if not text:
+        raise BadRequest("Expecting to find the token in the header X-Subject-Token.")
+    return text
+
+
+def catalog(call: Call) -> dict[str, Any]:
+    call.caller.require()
+    return {"catalog": bodies.services(directory.catalog(call.caller)), "links": {"self": f"{call.url}/v3/auth/catalog"}}
+
+
+def projects(call: Call) -> dict[str, Any]:
+    call.caller.require()
+    rows = auth.scopes(call.caller, "project")
+    return {"projects": [bodies.resource(row, call.url, "project") for row in rows], "links": _links(f"{call.url}/v3/auth/projects")}
+
+
+def domains(call: Call) -> dict[str, Any]:
+    call.caller.require()
+    rows = auth.scopes(call.caller, "domain")
+    return {"domains": [bodies.resource(row, call.url, "domain") for row in rows], "links": _links(f"{call.url}/v3/auth/domains")}
+
+
+def system(call: Call) -> dict[str, Any]:
+    call.caller.require()
+    return {"system": [{"all": True}] if auth.system_scopes(call.caller) else [], "links": _links(f"{call.url}/v3/auth/system")}
+
+
+def _links(url: str) -> dict[str, Any]:
+    return {"self": url, "previous": None, "next": None}

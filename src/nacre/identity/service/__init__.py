@@ -1,0 +1,1 @@
+"""Verbs of identity, a module a resource."""

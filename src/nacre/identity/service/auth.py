@@ -1,0 +1,196 @@
+"""Tokens: issue, check, revoke.
+
+`authenticate` runs at every request of every service. It decodes the token in the process and remembers what the tables said about it
+under the identity epoch of that moment; each request reads the epoch, so a revocation counts at the next request in every process.
+Races: the epoch is read before the tables, so what is remembered may only be newer than its epoch, never older.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.fernet import MultiFernet
+
+from nacre.core import clock, db
+from nacre.core.caller import Caller
+from nacre.core.cloud import Cloud
+from nacre.core.errors import Forbidden, NotFound, Unauthorized
+from nacre.identity import tables, tokens
+from nacre.identity.tokens import Token
+
+REMEMBERED = 4096
+
+
+@dataclass
+class Memory:
+    """What one process remembers of tokens, valid while the epoch stays."""
+
+    epoch: int
+    keys: MultiFernet
+    callers: dict[str, Caller]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An authentication request, decoded. `scope`: None (default project), "unscoped", or (kind, reference)."""
+
+    user: dict[str, Any] | None = None
+    password: str = ""
+    token: str = ""
+    methods: tuple[str, ...] = ()
+    scope: Any = None
+
+
+def authenticate(cloud: Cloud, text: str, request_id: str) -> Caller:
+    """The caller that holds token `text`. Raises Unauthorized."""
+    with cloud.db.read() as conn:
+        memory = _memory(cloud, conn)
+        known = memory.callers.get(text)
+        if known is None:
+            token = tokens.decode(memory.keys, text)
+            if token is None:
+                raise Unauthorized
+            known = _caller(cloud, conn, token, text)
+            if len(memory.callers) >= REMEMBERED:
+                memory.callers.clear()
+            memory.callers[text] = known
+    if known.expires_at is None or known.expires_at <= clock.utcnow():
+        raise Unauthorized
+    return replace(known, request_id=request_id, asked=set())
+
+
+def _memory(cloud: Cloud, conn: sa.Connection) -> Memory:
+    epoch = tables.epoch(conn)
+    memory: Memory | None = cloud.memory.get("identity")
+    if memory is None or memory.epoch != epoch:
+        memory = Memory(epoch, tokens.load_keys(cloud, conn), {})
+        cloud.memory["identity"] = memory
+    return memory
+
+
+def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Caller:
+    """Everything that policy and rendering need to know of a token, or Unauthorized when it is not worth anything any more."""
+    user = tables.by_id(conn, tables.users, token.user_id)
+    gone = conn.execute(sa.select(tables.revoked.c.audit_id).where(tables.revoked.c.audit_id.in_(token.audit_ids))).first()
+    if user is None or not user.enabled or gone is not None or (user.password_changed_at and user.password_changed_at > token.issued_at):
+        raise Unauthorized
+    home = tables.by_id(conn, tables.domains, user.domain_id)
+    if home is None or not home.enabled:
+        raise Unauthorized
+    caller = Caller(cloud, "", user_id=user.id, user_name=user.name, user_domain_id=home.id, user_domain_name=home.name, methods=token.methods,
+                    audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text)  # fmt: skip
+    if not token.scope:
+        return caller
+    granted = tables.roles_on(conn, user.id, token.scope, token.scope_id)
+    if not granted:
+        raise Unauthorized
+    named = {"roles": frozenset(role.name.lower() for role in granted), "extra": {"roles": [{"id": r.id, "name": r.name} for r in granted]}}
+    return replace(caller, **named, **_scope(conn, token))  # type: ignore[arg-type]
+
+
+def _scope(conn: sa.Connection, token: Token) -> dict[str, Any]:
+    if token.scope == "system":
+        return {"system_scope": "all"}
+    if token.scope == "domain":
+        domain = tables.by_id(conn, tables.domains, token.scope_id)
+        if domain is None or not domain.enabled:
+            raise Unauthorized
+        return {"domain_id": domain.id, "domain_name": domain.name}
+    project = tables.by_id(conn, tables.projects, token.scope_id)
+    domain = tables.by_id(conn, tables.domains, project.domain_id) if project is not None else None
+    if project is None or domain is None or not project.enabled or not domain.enabled:
+        raise Unauthorized
+    return {"project_id": project.id, "project_name": project.name, "project_domain_id": domain.id, "project_domain_name": domain.name}
+
+
+def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
+    """A new token for who proves to be a user. Raises Unauthorized, BadRequest."""
+    with cloud.db.read() as conn:
+        memory = _memory(cloud, conn)
+        if asked.token:
+            before = authenticate(cloud, asked.token, request_id)
+            user = tables.by_id(conn, tables.users, before.user_id)
+            methods = tuple(dict.fromkeys((*before.methods, *asked.methods)))
+            audit: tuple[str, ...] = (tokens.audit_id(), before.audit_ids[-1])
+            expires = before.expires_at
+        else:
+            user = _user(conn, asked.user or {})
+            methods, audit, expires = asked.methods, (tokens.audit_id(),), None
+    if not asked.token and not tokens.check_password(user.password_hash if user is not None else None, asked.password):
+        raise Unauthorized
+    if user is None:
+        raise Unauthorized
+    now = clock.utcnow()
+    with cloud.db.read() as conn:
+        scope, scope_id = _wanted_scope(conn, user, asked.scope)
+        token = Token(user.id, scope, scope_id, methods, now, expires or now + timedelta(seconds=cloud.config.token.expiration), audit)
+        return replace(_caller(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
+
+
+def _user(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
+    if reference.get("id"):
+        return tables.by_id(conn, tables.users, reference["id"])
+    domain = find_domain(conn, reference.get("domain") or {})
+    return tables.named(conn, tables.users, reference.get("name", ""), domain.id) if domain is not None else None
+
+
+def find_domain(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
+    if reference.get("id"):
+        return tables.by_id(conn, tables.domains, reference["id"])
+    return tables.named(conn, tables.domains, reference.get("name", ""))
+
+
+def _wanted_scope(conn: sa.Connection, user: db.Row, scope: Any) -> tuple[str, str]:
+    if scope is None and user.default_project_id and tables.roles_on(conn, user.id, "project", user.default_project_id):
+        return "project", user.default_project_id
+    if scope is None or scope == "unscoped":
+        return "", ""
+    kind, reference = scope
+    if kind == "system":
+        return "system", "all"
+    if kind == "domain":
+        found = find_domain(conn, reference)
+    elif reference.get("id"):
+        found = tables.by_id(conn, tables.projects, reference["id"])
+    else:
+        domain = find_domain(conn, reference.get("domain") or {})
+        found = tables.named(conn, tables.projects, reference.get("name", ""), domain.id) if domain is not None else None
+    if found is None:
+        raise Unauthorized
+    return kind, str(found.id)
+
+
+def shown(caller: Caller, text: str) -> Caller:
+    """The token in X-Subject-Token, for a caller who may see it. Raises NotFound, Forbidden."""
+    try:
+        subject = authenticate(caller.cloud, text, caller.request_id)
+    except Unauthorized as error:
+        caller.require({"target.token.user_id": None})
+        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
+    caller.require({"target.token.user_id": subject.user_id})
+    return subject
+
+
+def revoke(caller: Caller, text: str) -> None:
+    """The token in X-Subject-Token counts no more, from the next request on, everywhere."""
+    subject = shown(caller, text)
+    with caller.write() as tx:
+        if tx.first(sa.select(tables.revoked).where(tables.revoked.c.audit_id == subject.audit_ids[0])) is None:
+            tx.insert(tables.revoked, audit_id=subject.audit_ids[0], expires_at=subject.expires_at)
+            tables.bump_epoch(tx)
+
+
+def scopes(caller: Caller, kind: str) -> list[db.Row]:
+    """The projects or domains that the caller could scope a token to."""
+    if caller.user_id is None:
+        raise Forbidden("A user is needed.")
+    table = tables.projects if kind == "project" else tables.domains
+    with caller.read() as conn:
+        wanted = tables.scopes_of(conn, caller.user_id, kind)
+        return list(conn.execute(sa.select(table).where(table.c.id.in_(wanted), table.c.enabled).order_by(table.c.name)))
+
+
+def system_scopes(caller: Caller) -> bool:
+    with caller.read() as conn:
+        return bool(caller.user_id and tables.scopes_of(conn, caller.user_id, "system"))

@@ -1,0 +1,144 @@
+"""Tables of identity. Everything a token is checked against is here; whoever changes any of it calls `bump_epoch` in the same
+transaction, and every process drops what it remembers at its next request.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.core import db, nodes
+
+EPOCH = "identity_epoch"
+
+domains = sa.Table(
+    "domains", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+)  # fmt: skip
+projects = sa.Table(
+    "projects", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("domain_id", sa.String(64), sa.ForeignKey("domains.id"), nullable=False),
+    sa.Column("parent_id", sa.String(64), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("domain_id", "name"),
+)  # fmt: skip
+users = sa.Table(
+    "users", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("domain_id", sa.String(64), sa.ForeignKey("domains.id"), nullable=False),
+    sa.Column("default_project_id", sa.String(64)),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("password_hash", sa.String(255)),
+    sa.Column("password_changed_at", sa.DateTime),
+    sa.UniqueConstraint("domain_id", "name"),
+)  # fmt: skip
+roles = sa.Table(
+    "roles", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("description", sa.Text, nullable=False),
+)  # fmt: skip
+implied_roles = sa.Table(
+    "implied_roles", db.metadata,
+    sa.Column("prior_role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("implied_role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
+)  # fmt: skip
+assignments = sa.Table(
+    "role_assignments", db.metadata,
+    sa.Column("user_id", sa.String(64), primary_key=True),
+    sa.Column("scope", sa.String(16), primary_key=True),        # project, domain, system
+    sa.Column("scope_id", sa.String(64), primary_key=True),     # "all" for system
+    sa.Column("role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
+)  # fmt: skip
+regions = sa.Table(
+    "regions", db.metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("parent_region_id", sa.String(255)),
+)  # fmt: skip
+services = sa.Table(
+    "catalog_services", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("type", sa.String(255), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+)  # fmt: skip
+endpoints = sa.Table(
+    "catalog_endpoints", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("service_id", sa.String(64), sa.ForeignKey("catalog_services.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("interface", sa.String(16), nullable=False),      # public, internal, admin
+    sa.Column("region_id", sa.String(255), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+)  # fmt: skip
+fernet_keys = sa.Table(
+    "fernet_keys", db.metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),     # the highest signs, all verify
+    sa.Column("wrapped", sa.Text, nullable=False),                              # encrypted by the master key file
+    sa.Column("created_at", sa.DateTime, nullable=False),
+)  # fmt: skip
+revoked = sa.Table(
+    "revoked_tokens", db.metadata,
+    sa.Column("audit_id", sa.String(32), primary_key=True),
+    sa.Column("expires_at", sa.DateTime, nullable=False),
+)  # fmt: skip
+
+
+def epoch(conn: db.Conn) -> int:
+    value = conn.execute(sa.select(nodes.facts.c.value).where(nodes.facts.c.name == EPOCH)).scalar()
+    return int(value) if value is not None else 0
+
+
+def bump_epoch(tx: db.Tx) -> None:
+    """Something that tokens are checked against has changed."""
+    row = tx.lock(sa.select(nodes.facts).where(nodes.facts.c.name == EPOCH))
+    if row is None:
+        tx.insert(nodes.facts, name=EPOCH, value=1)
+    else:
+        tx.update(nodes.facts, {"name": EPOCH}, value=int(row.value) + 1)
+
+
+def by_id(conn: db.Conn, table: sa.Table, row_id: str | None) -> db.Row | None:
+    return conn.execute(sa.select(table).where(table.c.id == row_id)).first() if row_id else None
+
+
+def named(conn: db.Conn, table: sa.Table, name: str, domain_id: str | None = None) -> db.Row | None:
+    query = sa.select(table).where(table.c.name == name)
+    return conn.execute(query.where(table.c.domain_id == domain_id) if domain_id is not None else query).first()
+
+
+def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.Row]:
+    """The roles of a user on a scope, with those they imply, by name."""
+    direct = sa.select(assignments.c.role_id).where(
+        assignments.c.user_id == user_id, assignments.c.scope == scope, assignments.c.scope_id == scope_id)  # fmt: skip
+    held = {row.role_id for row in conn.execute(direct)}
+    implied: dict[str, set[str]] = {}
+    for prior, follows in conn.execute(sa.select(implied_roles)):
+        implied.setdefault(prior, set()).add(follows)
+    found, fresh = set(held), set(held)
+    while fresh:
+        fresh = {follows for prior in fresh for follows in implied.get(prior, ())} - found
+        found |= fresh
+    return list(conn.execute(sa.select(roles).where(roles.c.id.in_(found)).order_by(roles.c.name))) if found else []
+
+
+def scopes_of(conn: db.Conn, user_id: str, scope: str) -> list[str]:
+    query = sa.select(assignments.c.scope_id).where(assignments.c.user_id == user_id, assignments.c.scope == scope).distinct()
+    return [row.scope_id for row in conn.execute(query)]
+
+
+def catalog_rows(conn: db.Conn) -> list[Any]:
+    """(service row fields, endpoint row fields) of everything enabled, ordered."""
+    join = services.join(endpoints, endpoints.c.service_id == services.c.id)
+    columns = (services.c.id, services.c.type, services.c.name, endpoints.c.id.label("endpoint_id"), endpoints.c.interface,
+               endpoints.c.region_id, endpoints.c.url)  # fmt: skip
+    query = sa.select(*columns).select_from(join).where(services.c.enabled, endpoints.c.enabled)
+    return list(conn.execute(query.order_by(services.c.type, endpoints.c.interface)))

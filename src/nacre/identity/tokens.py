@@ -1,0 +1,103 @@
+"""Fernet tokens: what they say, and the keys that sign them.
+
+A token names user, scope, methods and times; what it is *worth* (roles, catalog) is read from the tables when it is used, so it never
+goes stale. Keys live in the database, each wrapped by the master key file, so that several API processes share them; the key with the
+highest number signs, all of them verify, which is what rotation needs. Passwords are argon2id (OWASP's parameters: 19 MiB, 2 passes).
+"""
+
+import base64
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import argon2
+import msgspec
+import sqlalchemy as sa
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from nacre.core import db
+from nacre.core.cloud import Cloud
+from nacre.identity import tables
+
+_hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+
+
+@dataclass(frozen=True)
+class Token:
+    """`scope`: "" (unscoped), project, domain or system. Times are naive UTC."""
+
+    user_id: str
+    scope: str
+    scope_id: str
+    methods: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+    audit_ids: tuple[str, ...]
+
+
+_Wire = tuple[int, str, str, str, tuple[str, ...], float, float, tuple[str, ...]]
+_decoder = msgspec.msgpack.Decoder(_Wire)
+
+
+def audit_id() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+
+
+def encode(keys: MultiFernet, token: Token) -> str:
+    issued, expires = (moment.replace(tzinfo=UTC).timestamp() for moment in (token.issued_at, token.expires_at))
+    wire = (1, token.user_id, token.scope, token.scope_id, token.methods, issued, expires, token.audit_ids)
+    return keys.encrypt(msgspec.msgpack.encode(wire)).rstrip(b"=").decode()
+
+
+def decode(keys: MultiFernet, text: str) -> Token | None:
+    """The token, or None when it is not one of ours. Expiry is the caller's to look at."""
+    if len(text) > 1024 or not text.isascii():
+        return None
+    try:
+        wire = _decoder.decode(keys.decrypt((text + "=" * (-len(text) % 4)).encode()))
+    except (InvalidToken, msgspec.DecodeError, ValueError):
+        return None
+    issued, expires = (datetime.fromtimestamp(moment, UTC).replace(tzinfo=None) for moment in wire[5:7])
+    return Token(wire[1], wire[2], wire[3], wire[4], issued, expires, wire[7])
+
+
+def master_key(cloud: Cloud) -> Fernet:
+    """The key that wraps all others, made on first use (0600)."""
+    path = cloud.home.reach / "keys" / "master.key"
+    if not path.exists():
+        made = path.with_suffix(".part")
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(Fernet.generate_key())
+            out.flush()
+            os.fsync(out.fileno())
+        made.rename(path)
+    return Fernet(path.read_bytes())
+
+
+def add_key(tx: db.Tx, cloud: Cloud) -> None:
+    """A new signing key."""
+    highest = tx.scalar(sa.select(sa.func.max(tables.fernet_keys.c.number))) or 0
+    tx.insert(tables.fernet_keys, number=highest + 1, wrapped=master_key(cloud).encrypt(Fernet.generate_key()).decode(), created_at=tx.now)
+
+
+def load_keys(cloud: Cloud, conn: db.Conn) -> MultiFernet:
+    """All keys, the signing one first. Raises InvalidToken when the master key file is not this database's."""
+    master = master_key(cloud)
+    rows = conn.execute(sa.select(tables.fernet_keys).order_by(tables.fernet_keys.c.number.desc()))
+    return MultiFernet([Fernet(master.decrypt(row.wrapped.encode())) for row in rows])
+
+
+def hash_password(password: str) -> str:
+    return _hasher.hash(password)
+
+
+_NOBODY = _hasher.hash(secrets.token_urlsafe(16))
+
+
+def check_password(stored: str | None, password: str) -> bool:
+    """Takes the same time whether or not there is such a user."""
+    try:
+        return _hasher.verify(stored or _NOBODY, password) and stored is not None
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False

@@ -1,0 +1,87 @@
+"""Tokens and the catalog, as clients use them."""
+
+import subprocess
+
+import httpx
+import pytest
+
+from clients import client
+from conftest import Running
+
+
+def openstack(running: Running, *words: str, user: str = "admin") -> subprocess.CompletedProcess[str]:
+    env = {"OS_AUTH_URL": f"{running.url}/identity/v3", "OS_USERNAME": user, "OS_PASSWORD": "secret", "OS_PROJECT_NAME": user,
+           "OS_USER_DOMAIN_ID": "default", "OS_PROJECT_DOMAIN_ID": "default", "OS_IDENTITY_API_VERSION": "3", "HOME": "/nonexistent"}  # fmt: skip
+    return subprocess.run([client("openstack"), *words], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_token_issue_and_catalog_list(running: Running) -> None:
+    issued = openstack(running, "token", "issue", "-f", "value", "-c", "id")
+    assert issued.returncode == 0, issued.stderr
+    assert issued.stdout.startswith("gAAAA")
+    listed = openstack(running, "catalog", "list", "-f", "value", "-c", "Type", user="demo")
+    assert set(listed.stdout.split()) >= {"identity", "image", "compute", "network", "placement"}, listed.stderr
+
+
+def test_wrong_password_is_refused_with_status_1(running: Running) -> None:
+    env = openstack(running, "--os-password", "wrong", "token", "issue")
+    assert env.returncode == 1
+    assert "The request you have made requires authentication. (HTTP 401)" in env.stderr
+
+
+def test_member_may_not_list_projects_of_all(running: Running) -> None:
+    refused = openstack(running, "user", "list", user="demo")
+    assert refused.returncode == 1
+    assert "identity:list_users" in refused.stderr and "403" in refused.stderr
+
+
+def test_revoked_token_counts_no_more(running: Running) -> None:
+    with running.http("demo") as client:
+        token = client.headers["x-auth-token"]
+        assert client.get("/identity/v3/auth/tokens", headers={"x-subject-token": token}).json()["token"]["user"]["name"] == "demo"
+        assert client.delete("/identity/v3/auth/tokens", headers={"x-subject-token": token}).status_code == 204
+        answer = client.get("/identity/v3/auth/projects")
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == 401
+    with running.http() as admin:
+        assert admin.get("/identity/v3/auth/tokens", headers={"x-subject-token": token}).status_code == 404
+
+
+def test_others_token_may_not_be_seen_by_a_member(running: Running) -> None:
+    with running.http("demo") as client:
+        assert client.get("/identity/v3/auth/tokens", headers={"x-subject-token": running.token()}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [({}, "auth"), ({"auth": {}}, "identity"), ({"auth": {"identity": {"methods": []}}}, "methods"),
+     ({"auth": {"identity": {"methods": ["magic"]}}}, "magic"), ({"auth": {"identity": {"methods": ["password"]}}}, "password"),
+     ({"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": "demo", "password": "secret"}}}}}, "domain")],
+)  # fmt: skip
+def test_malformed_authentication_names_the_field(running: Running, body: object, word: str) -> None:
+    answer = httpx.post(f"{running.url}/identity/v3/auth/tokens", json=body)
+    assert answer.status_code == 400
+    assert word in answer.json()["error"]["message"]
+
+
+def test_unknown_user_and_scope_without_role_look_like_a_wrong_password(running: Running) -> None:
+    def ask(user: str, project: str) -> httpx.Response:
+        identity = {"methods": ["password"], "password": {"user": {"name": user, "domain": {"id": "default"}, "password": "secret"}}}
+        scope = {"project": {"name": project, "domain": {"id": "default"}}}
+        return httpx.post(f"{running.url}/identity/v3/auth/tokens", json={"auth": {"identity": identity, "scope": scope}})
+
+    for user, project in (("nobody", "demo"), ("demo", "admin"), ("demo", "nothing")):
+        assert ask(user, project).status_code == 401
+    token = ask("demo", "demo").json()["token"]
+    assert sorted(role["name"] for role in token["roles"]) == ["member", "reader"]
+    assert token["project"]["name"] == "demo"
+
+
+def test_sdk_sees_projects_roles_endpoints(running: Running) -> None:
+    admin = running.connect()
+    assert {project.name for project in admin.identity.projects()} == {"admin", "demo"}
+    assert {role.name for role in admin.identity.roles()} == {"admin", "manager", "member", "reader", "service"}
+    assert {endpoint.interface for endpoint in admin.identity.endpoints()} == {"public", "internal", "admin"}
+    assert admin.identity.find_user("demo").domain_id == "default"
+    demo = running.connect("demo")
+    assert [project.name for project in demo.identity.user_projects(demo.current_user_id)] == ["demo"]
