@@ -1,0 +1,42 @@
+"""What other services ask of images."""
+
+from collections.abc import AsyncIterator
+
+import sqlalchemy as sa
+
+from nacre.core import db, nodes
+from nacre.core.caller import Caller
+from nacre.core.cloud import Cloud
+from nacre.image import store, tables
+from nacre.image.domain import Image
+from nacre.image.service import access, data
+
+
+def visible(conn: db.Conn, caller: Caller, image_id: str) -> Image:
+    """The image, if this caller may see it. Raises NotFound."""
+    return access.load(conn, caller, image_id)[0]
+
+
+def for_node(cloud: Cloud, host: str, image_id: str) -> tuple[int, AsyncIterator[bytes]] | None:
+    """(bytes, chunks) of an image that an open call of `host` names, or that a server it holds was made of; else None."""
+    with cloud.db.read() as conn:
+        image = tables.by_id(conn, image_id)
+        if image is None or image.status not in ("active", "deactivated") or not _wanted(conn, host, image_id):
+            return None
+    file = store.path(cloud, image_id).open("rb")
+    size = image.size or 0
+    return size, data.chunks_of(file, 0, size)
+
+
+def _wanted(conn: sa.Connection, host: str, image_id: str) -> bool:
+    if any(image_id in _named(row.args) for row in nodes.open_calls(conn, host)):
+        return True
+    held = set(nodes.held_by(conn, host).get("server", {}))
+    made = sa.select(nodes.calls.c.args).where(nodes.calls.c.host == host, nodes.calls.c.verb == "ensure_server")
+    return bool(held) and any(args["spec"].get("id") in held and image_id in _named(args) for args in conn.execute(made).scalars())
+
+
+def _named(args: dict[str, object]) -> set[object]:
+    spec = args.get("spec")
+    inner = spec.get("image") if isinstance(spec, dict) else None
+    return {args.get("image_id"), inner.get("image_id") if isinstance(inner, dict) else None}

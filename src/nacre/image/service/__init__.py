@@ -1,0 +1,1 @@
+"""Verbs on images: their metadata, their members, their data."""

@@ -1,0 +1,75 @@
+"""Images that are made of servers: a row by the verb that was asked, its data from the server's host.
+
+The data comes while a call `upload_image` of that host is open and names the image, as often as the host repeats the call: what came
+before from an uploader that is gone is forgotten, and once the image is active it is only acknowledged.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import anyio
+import sqlalchemy as sa
+
+from nacre.core import db, ids, journal, nodes
+from nacre.core.caller import Caller, System
+from nacre.core.cloud import Cloud
+from nacre.core.errors import Error
+from nacre.image import store, tables
+from nacre.image.service import data, images
+
+
+def begin(tx: db.Tx, caller: Caller, name: str, columns: Mapping[str, Any], properties: Mapping[str, str]) -> str:
+    """The id of a new private qcow2 image without data. Raises OverQuota."""
+    images.count_quota(tx, caller.project_id, "image_count_total", 1)
+    image_id = ids.uuid()
+    shape = {"disk_format": "qcow2", "container_format": "bare", "visibility": "private", "owner": caller.project_id}
+    images.insert(tx, image_id, {"name": name, **shape, **columns})
+    for key, value in properties.items():
+        tx.insert(tables.properties, image_id=image_id, name=key, value=value)
+    return image_id
+
+
+def discard(tx: db.Tx, image_id: str) -> None:
+    """A snapshot that came to nothing goes; harmless when it is active, or gone."""
+    waiting = tables.images.c.status.in_(("queued", "saving"))
+    if not tx.execute(tables.images.update().where(tables.images.c.id == image_id, waiting)
+                      .values(status="deleted", deleted_at=tx.now, updated_at=tx.now, upload=None)).rowcount:  # fmt: skip
+        return
+    for extra in (tables.tags, tables.properties, tables.members):
+        tx.delete(extra, image_id=image_id)
+    journal.changed(tx, "image", image_id, "delete")
+
+
+async def from_node(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterator[bytes]) -> str | None:
+    """None when the image has its data now, else why it has not."""
+    who = System(ids.request_id())
+    try:
+        part = await data.thread(_begin, cloud, who, host, image_id)
+        if part is None:
+            async for _ in chunks:
+                pass
+            return None
+        try:
+            await data.receive(part, chunks)
+            await data.thread(data.end, cloud, who, part)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await data.thread(data.abandon, cloud, who, part)
+            raise
+    except Error as error:
+        return error.message
+    return None
+
+
+def _begin(cloud: Cloud, who: System, host: str, image_id: str) -> store.Part | None:
+    with cloud.db.read() as conn:
+        asked = any(call.verb == "upload_image" and call.args.get("image_id") == image_id for call in nodes.open_calls(conn, host))
+        image = tables.by_id(conn, image_id)
+        token = conn.execute(sa.select(tables.images.c.upload).where(tables.images.c.id == image_id)).scalar()
+    if not asked or image is None:
+        raise Error(f"nobody asked {host} for image {image_id}")
+    if image.status in ("active", "deactivated"):
+        return None
+    if image.status == "saving" and token and not store.uploader_lives(cloud, image_id, token):
+        data.give_up(cloud, who, image_id, token)
+    return data.begin(cloud, who, image)

@@ -1,0 +1,84 @@
+"""Rows of images. The bytes of image `id` are the file `images/<id>` of the home; a row is `active` or `deactivated` only while that
+file is whole. Rows stay after deletion: they are the tombstones by which files may be removed, and their ids are never given again.
+"""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from nacre.core import db
+from nacre.image.domain import Image
+
+images = sa.Table(
+    "images", db.metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("name", sa.String(255)),
+    sa.Column("status", sa.String(30), nullable=False),
+    sa.Column("visibility", sa.String(16), nullable=False),
+    sa.Column("owner", sa.String(255), index=True),
+    sa.Column("disk_format", sa.String(20)),
+    sa.Column("container_format", sa.String(20)),
+    sa.Column("size", sa.BigInteger),                   # uploads
+    sa.Column("virtual_size", sa.BigInteger),           # uploads
+    sa.Column("checksum", sa.String(32)),               # uploads
+    sa.Column("os_hash_algo", sa.String(64)),           # uploads
+    sa.Column("os_hash_value", sa.String(128)),         # uploads
+    sa.Column("upload", sa.String(32)),                 # uploads: whose part file it is while `saving`
+    sa.Column("min_disk", sa.Integer, nullable=False),
+    sa.Column("min_ram", sa.Integer, nullable=False),
+    sa.Column("protected", sa.Boolean, nullable=False),
+    sa.Column("os_hidden", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+    sa.Column("deleted_at", sa.DateTime),
+    sa.Index("ix_images_visibility", "visibility", "created_at"),
+)  # fmt: skip
+properties = sa.Table(
+    "image_properties", db.metadata,
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("value", sa.Text),
+)  # fmt: skip
+tags = sa.Table(
+    "image_tags", db.metadata,
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),
+    sa.Column("value", sa.String(255), primary_key=True),
+)  # fmt: skip
+members = sa.Table(
+    "image_members", db.metadata,
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),
+    sa.Column("member_id", sa.String(255), primary_key=True),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+    sa.Index("ix_image_members_member", "member_id"),
+)  # fmt: skip
+
+COLUMNS = ("name", "status", "visibility", "owner", "disk_format", "container_format", "size", "virtual_size", "checksum", "os_hash_algo",
+           "os_hash_value", "min_disk", "min_ram", "protected", "os_hidden", "created_at", "updated_at")  # fmt: skip
+
+
+def load(conn: db.Conn, rows: Iterable[db.Row]) -> list[Image]:
+    """Rows of `images` with their properties and tags, in the same order."""
+    rows = list(rows)
+    ids = [row.id for row in rows]
+    extra: dict[str, dict[str, str | None]] = {image_id: {} for image_id in ids}
+    labels: dict[str, list[str]] = {image_id: [] for image_id in ids}
+    for row in conn.execute(sa.select(properties).where(properties.c.image_id.in_(ids)).order_by(properties.c.name)):
+        extra[row.image_id][row.name] = row.value
+    for row in conn.execute(sa.select(tags).where(tags.c.image_id.in_(ids)).order_by(tags.c.value)):
+        labels[row.image_id].append(row.value)
+    same = [name for name in COLUMNS if not name.startswith("os_hash")]
+    return [Image(id=row.id, hash_algo=row.os_hash_algo, hash_value=row.os_hash_value, properties=extra[row.id], tags=tuple(labels[row.id]),
+                  **{name: getattr(row, name) for name in same}) for row in rows]  # fmt: skip
+
+
+def by_id(conn: db.Conn, image_id: str) -> Image | None:
+    """As the system; None when there is none or it is deleted."""
+    row = conn.execute(sa.select(images).where(images.c.id == image_id, images.c.deleted_at.is_(None))).first()
+    return load(conn, [row])[0] if row is not None else None
+
+
+def is_member(conn: db.Conn, image_id: str, project_id: str | None) -> bool:
+    query = sa.select(members.c.member_id).where(members.c.image_id == image_id, members.c.member_id == project_id)
+    return conn.execute(query).first() is not None
