@@ -1,0 +1,11 @@
+"""Placement: who offers how much of what, and who has taken how much of it.
+
+Owns resource providers, their inventories, traits and aggregates, and the allocations of consumers. Compute's scheduler reads
+`candidates`, decides, and `claim`s in the transaction of its decision; hosts' reports call `set_inventory`. All of these act as the
+system. Users (administrators) see the same rows through the upstream API.
+"""
+
+from nacre.placement.plan import Inventory, Resources
+from nacre.placement.service.fronts import Candidate, allocated, candidates, claim, release, set_inventory
+
+__all__ = ["Candidate", "Inventory", "Resources", "allocated", "candidates", "claim", "release", "set_inventory"]

@@ -1,0 +1,1 @@
+"""Verbs on providers, what they offer, and what is allocated."""

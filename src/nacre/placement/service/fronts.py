@@ -1,0 +1,143 @@
+"""What other services ask of placement, as the system: in their open transaction, without policy, without commit.
+
+Races: candidates are read on a snapshot; a claim holds only if the provider's generation is still the one that was read. The provider's
+row is locked first, so of two claims with one generation exactly one wins and the other gets False. Nothing here can make what is
+allocated pass what is offered; only a host that reports less than before can.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+import sqlalchemy as sa
+
+from nacre.core import db, journal
+from nacre.placement import tables
+from nacre.placement.plan import Inventory, Resources, refusals
+
+_FIELDS = ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A provider seen at `generation`. `missing`: one sentence for each resource it cannot give; empty when it fits."""
+
+    provider_id: str
+    name: str
+    generation: int
+    inventories: Mapping[str, Inventory]
+    usages: Mapping[str, int]
+    missing: tuple[str, ...]
+
+
+def inventory(row: Any) -> Inventory:
+    return Inventory(**{name: getattr(row, name) for name in _FIELDS})
+
+
+def set_inventory(tx: db.Tx, provider_id: str, name: str, inventories: Mapping[str, Mapping[str, Any]]) -> None:
+    """What a host reports that it has, by resource class: `total` and whatever of the other fields is not the default. Makes the
+    provider. A class that is no longer reported goes, unless something holds it: then nothing more of it is handed out."""
+    wanted = {resource: Inventory(**{key: fields[key] for key in _FIELDS if key in fields}) for resource, fields in inventories.items()}
+    wanted = {resource: offer for resource, offer in wanted.items() if offer.total > 0}
+    row = tx.lock(sa.select(tables.providers).where(tables.providers.c.id == provider_id))
+    if row is None:
+        tx.insert(tables.providers, id=provider_id, name=name, generation=0, root_id=provider_id, created_at=tx.now, updated_at=tx.now)
+        journal.changed(tx, "resource_provider", provider_id, "create", ("name",), {"name": name})
+    elif row.name != name:
+        tx.update(tables.providers, {"id": provider_id}, name=name, updated_at=tx.now)
+    had = {resource: inventory(offer) for resource, offer in tables.inventory_of(tx, provider_id).items()}
+    held = tables.usage_of(tx, provider_id)
+    for resource in had.keys() - wanted.keys():
+        if held[resource]:
+            wanted[resource] = Inventory(had[resource].total, had[resource].total)
+    if had == wanted:
+        return
+    replace_inventories(tx, provider_id, wanted)
+    journal.changed(tx, "resource_provider", provider_id, "update", ("inventories",))
+    tx.update(tables.providers, {"id": provider_id}, generation=tables.providers.c.generation + 1, updated_at=tx.now)
+
+
+def replace_inventories(tx: db.Tx, provider_id: str, wanted: Mapping[str, Inventory]) -> None:
+    tx.delete(tables.inventories, provider_id=provider_id)
+    for resource, offer in wanted.items():
+        add_inventory(tx, provider_id, resource, offer)
+
+
+def add_inventory(tx: db.Tx, provider_id: str, resource: str, offer: Inventory) -> None:
+    tx.insert(tables.inventories, provider_id=provider_id, resource_class=resource, **{name: getattr(offer, name) for name in _FIELDS})
+
+
+def candidates(conn: db.Conn, resources: Resources) -> list[Candidate]:
+    """Every provider, in the order of names, with what it offers and has given of `resources`, and why it does not fit."""
+    wanted = [resource for resource, amount in resources.items() if amount > 0]
+    held = (sa.select(tables.allocations.c.provider_id, tables.allocations.c.resource_class, sa.func.sum(tables.allocations.c.used).label("used"))
+            .where(tables.allocations.c.resource_class.in_(wanted))
+            .group_by(tables.allocations.c.provider_id, tables.allocations.c.resource_class))  # fmt: skip
+    offers: dict[str, dict[str, Inventory]] = {}
+    usages: dict[str, dict[str, int]] = {}
+    for row in conn.execute(sa.select(tables.inventories).where(tables.inventories.c.resource_class.in_(wanted))):
+        offers.setdefault(row.provider_id, {})[row.resource_class] = inventory(row)
+    for row in conn.execute(held):
+        usages.setdefault(row.provider_id, {})[row.resource_class] = int(row.used)
+    found = []
+    for row in conn.execute(sa.select(tables.providers).order_by(tables.providers.c.name)):
+        offered = offers.get(row.id, {})
+        used = dict.fromkeys(offered, 0) | usages.get(row.id, {})
+        missing = tuple(refusals({resource: resources[resource] for resource in wanted}, offered, used))
+        found.append(Candidate(row.id, row.name, row.generation, offered, used, missing))
+    return found
+
+
+class Owner(TypedDict):
+    """Whose a consumer is."""
+
+    project_id: str
+    user_id: str
+
+
+def claim(tx: db.Tx, consumer_id: str, provider_id: str, generation: int, resources: Resources, **owner: Unpack[Owner]) -> bool:
+    """Give the consumer `resources` of the provider, in place of what it held there (what it holds elsewhere stays). False when the
+    provider's generation is not `generation` any more or there is no room; nothing is changed then."""
+    at = sa.and_(tables.providers.c.id == provider_id, tables.providers.c.generation == generation)
+    if tx.lock(sa.select(tables.providers.c.id).where(at)) is None:
+        return False
+    wanted = {resource: amount for resource, amount in resources.items() if amount > 0}
+    mine = sa.and_(tables.allocations.c.consumer_id == consumer_id, tables.allocations.c.provider_id == provider_id)
+    before = {row.resource_class: row.used for row in tx.all(sa.select(tables.allocations).where(mine))}
+    others = {resource: used - before.get(resource, 0) for resource, used in tables.usage_of(tx, provider_id).items()}
+    if refusals(wanted, {resource: inventory(row) for resource, row in tables.inventory_of(tx, provider_id).items()}, others):
+        return False
+    ensure_consumer(tx, consumer_id, owner)
+    tx.execute(tables.allocations.delete().where(mine))
+    for resource, amount in wanted.items():
+        tx.insert(tables.allocations, consumer_id=consumer_id, provider_id=provider_id, resource_class=resource, used=amount)
+    tx.update(tables.providers, {"id": provider_id}, generation=generation + 1)
+    journal.changed(tx, "allocation", consumer_id, "update", wanted, {"provider_id": provider_id, "resources": wanted})
+    return True
+
+
+def ensure_consumer(tx: db.Tx, consumer_id: str, owner: Owner) -> None:
+    values = {**owner, "updated_at": tx.now}
+    if not tx.update(tables.consumers, {"id": consumer_id}, generation=tables.consumers.c.generation + 1, **values):
+        tx.insert(tables.consumers, id=consumer_id, generation=1, created_at=tx.now, **values)
+
+
+def release(tx: db.Tx, consumer_id: str, provider_id: str | None = None) -> None:
+    """Take back what the consumer holds (of one provider, or of all); harmless when it holds nothing."""
+    mine = tables.allocations.c.consumer_id == consumer_id
+    query = sa.select(tables.allocations.c.provider_id).where(mine).distinct().order_by(tables.allocations.c.provider_id)
+    held = [row.provider_id for row in tx.all(query)]
+    for gone in held if provider_id is None else [each for each in held if each == provider_id]:
+        tx.update(tables.providers, {"id": gone}, generation=tables.providers.c.generation + 1)
+        tx.execute(tables.allocations.delete().where(mine, tables.allocations.c.provider_id == gone))
+        journal.changed(tx, "allocation", consumer_id, "delete", (), {"provider_id": gone})
+    if tx.first(sa.select(tables.allocations.c.used).where(mine).limit(1)) is None:
+        tx.delete(tables.consumers, id=consumer_id)
+
+
+def allocated(conn: db.Conn, consumer_id: str) -> dict[str, dict[str, int]]:
+    """provider id -> resource class -> amount."""
+    held: dict[str, dict[str, int]] = {}
+    for row in conn.execute(sa.select(tables.allocations).where(tables.allocations.c.consumer_id == consumer_id)):
+        held.setdefault(row.provider_id, {})[row.resource_class] = row.used
+    return held
