@@ -1,0 +1,1 @@
+"""How hosts are wired: one module a mechanism driver."""

@@ -1,0 +1,1 @@
+"""Verbs in domain words; each opens and closes its transaction."""

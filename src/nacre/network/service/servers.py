@@ -1,0 +1,291 @@
+"""Ports of servers: what compute asks for, as the system.
+
+A server's ports are rows from the moment the server is (addresses included), unbound until it has a host. Ports made here belong to
+the server and go with it; ports that were given are only detached. Refusals are in the words that compute's users know.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.core import db, nodes
+from nacre.core.caller import Caller
+from nacre.core.errors import BadRequest, Conflict, Error, Forbidden, NotFound, OverQuota
+from nacre.network.service import groups, making, quotas, records, wiring
+from nacre.network.service import ports as port_verbs
+from nacre.network.service.kinds import NETWORK, PORT
+from nacre.network.service.making import NewPort
+from nacre.network.service.records import Record
+from nacre.network.tables import security
+from nacre.network.tables.routing import floating_ips, interfaces
+from nacre.network.tables.security import members
+from nacre.network.tables.wires import addresses, bindings, dhcp_servers, networks, ports, subnets
+
+OWNER = "compute:nova"
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+ATTACHED = ports.c.attached > 0
+"""A port is a server's only because compute attached it: anybody may write any device_id into a port of his own."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """`fixed_ips`: {"ip_address", "subnet_id"} each; `floating_ips`: by fixed address; `security_groups`: names."""
+
+    id: str
+    network_id: str
+    network_name: str
+    mac_address: str
+    tap: str
+    mtu: int
+    fixed_ips: tuple[Mapping[str, str], ...]
+    floating_ips: Mapping[str, str]
+    status: str
+    security_groups: tuple[str, ...]
+    admin_state_up: bool
+    device_id: str
+
+
+Requested = str | Sequence[Mapping[str, Any]] | None
+"""`"auto"`, `"none"`, None (not said) or a list of {"uuid", "port", "fixed_ip", "tag"}."""
+
+
+def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Requested, security_groups: Sequence[str],
+                     hostname: str) -> list[Port]:  # fmt: skip
+    """Makes or takes the ports of a new server, or of one that gets more. `security_groups`: names or ids, none is the default group.
+    Raises BadRequest, Conflict, Forbidden, OverQuota in compute's words."""
+    project = caller.project_id or ""
+    wanted = _wanted(tx, caller, requested)
+    made = sum(1 for one in wanted if not one.get("port"))
+    try:
+        if made:
+            quotas.check(tx, caller.cloud.config, project, {"port": made})
+    except OverQuota:
+        raise OverQuota("Maximum number of ports exceeded", kind="PortLimitExceeded", status=403) from None
+    inside = _groups(tx, project, security_groups) if made else []
+    position = tx.scalar(sa.select(sa.func.max(ports.c.attached)).where(ports.c.device_id == server_id)) or 0
+    found = []
+    for number, one in enumerate(wanted, start=position + 1):
+        device = {"attached": number, "dns_name": hostname.lower() if _LABEL.fullmatch(hostname) else ""}
+        if one.get("port"):
+            found.append(_take(tx, caller, one["port"], {**device, "device_id": server_id}))
+        else:
+            network = _network(tx, caller, one["uuid"])
+            secured = network["port_security_enabled"]
+            new = NewPort(project, OWNER, server_id, _fixed(one), None, inside if secured else [], secured, "", {**device, "goes_with_server": True})
+            found.append(_make(tx, network, new))
+    ready = _ports(tx, ports.c.id.in_(found))
+    return sorted(ready, key=lambda port: found.index(port.id))
+
+
+def _wanted(tx: db.Tx, caller: Caller, requested: Requested) -> Sequence[Mapping[str, Any]]:
+    if requested == "none":
+        return []
+    if requested is not None and requested != "auto":
+        return requested  # type: ignore[return-value]
+    mine = sa.select(networks.c.id).where(sa.or_(networks.c.project_id == caller.project_id, networks.c.shared), ~networks.c.external)
+    there = tx.conn.execute(mine.limit(2)).scalars().all()
+    if len(there) > 1:
+        raise Conflict("Multiple possible networks found, use a Network ID to be more specific.", kind="NetworkAmbiguous")
+    if not there and requested == "auto":
+        raise BadRequest(f"Unable to automatically allocate a network for project {caller.project_id}", kind="UnableToAutoAllocateNetwork")
+    return [{"uuid": id_} for id_ in there]
+
+
+def _groups(tx: db.Tx, project: str, wanted: Sequence[str]) -> list[str]:
+    default = groups.ensure_default(tx, project)
+    try:
+        return groups.named(tx, project, wanted) if wanted else [default]
+    except NotFound as error:
+        raise BadRequest(error.message.replace("does not exist", "not found."), kind="SecurityGroupNotFound") from error
+
+
+def _network(tx: db.Tx, caller: Caller, network_id: str) -> Record:
+    network = records.one(tx, NETWORK, network_id)
+    own = network is not None and (caller.is_admin or network["project_id"] == caller.project_id)
+    if network is None or not (own or network["shared"] or network["external"]):
+        raise BadRequest(f"Network {network_id} could not be found.", kind="NetworkNotFound")
+    if not own and not network["shared"]:
+        raise Forbidden(f"It is not allowed to create an interface on external network {network_id}", kind="ExternalNetworkAttachForbidden")
+    if not network["subnets"]:
+        raise BadRequest(f"Network {network_id} requires a subnet in order to boot instances on.", kind="NetworkRequiresSubnet")
+    return network
+
+
+def _fixed(one: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    return [{"ip_address": one["fixed_ip"]}] if one.get("fixed_ip") else None
+
+
+def _make(tx: db.Tx, network: Record, new: NewPort) -> str:
+    try:
+        return str(making.make(tx, network["id"], new)["id"])
+    except Error as error:
+        if error.name == "IpAddressAlreadyAllocated":
+            address = (new.fixed or [{}])[0].get("ip_address")
+            raise BadRequest(f"Fixed IP address {address} is already in use.", kind="FixedIpAlreadyInUse") from error
+        if error.name == "IpAddressGenerationFailure":
+            raise BadRequest(f"No fixed IP addresses available for network: {network['id']}", kind="NoMoreFixedIps") from error
+        raise
+
+
+def _take(tx: db.Tx, caller: Caller, port_id: str, values: Mapping[str, Any]) -> str:
+    port = records.one(tx, PORT, port_id)
+    if port is None or not (caller.is_admin or port["project_id"] == caller.project_id):
+        raise BadRequest(f"Port id {port_id} could not be found.", kind="PortNotFound")
+    if port["device_id"]:
+        raise Conflict(f"Port {port_id} is still in use.", kind="PortInUse")
+    under = tx.first(sa.select(subnets.c.id).where(subnets.c.network_id == port["network_id"]).limit(1))
+    if not port["fixed_ips"] and under is not None:
+        raise BadRequest(f"Port {port_id} requires a FixedIP in order to be used.", kind="PortRequiresFixedIP")
+    named = {**values, "dns_name": port["dns_name"] or values["dns_name"]}
+    if not tx.update(ports, {"id": port_id, "device_id": ""}, **named, device_owner=OWNER, updated_at=tx.now):
+        raise Conflict(f"Port {port_id} is still in use.", kind="PortInUse")
+    wiring.port_changed(tx, making.found(tx, port_id), ["device_id", "dns_name"])
+    return port_id
+
+
+def _of_server(tx: db.Tx, server_id: str) -> list[Record]:
+    mine = sa.select(ports.c.id).where(ports.c.device_id == server_id, ATTACHED).order_by(ports.c.attached, ports.c.id)
+    return records.by_ids(tx, PORT, list(tx.conn.execute(mine).scalars()))
+
+
+def bind_ports(tx: db.Tx, server_id: str, host: str) -> None:
+    """The server's ports are wired on `host` from now on (nowhere else). Raises Conflict when `host` cannot wire one of them."""
+    for port in _of_server(tx, server_id):
+        port_verbs.rebind(tx, port, host)
+    failed = sa.select(ports.c.id).join(bindings, bindings.c.port_id == ports.c.id)
+    port_id = tx.scalar(failed.where(ports.c.device_id == server_id, ATTACHED, bindings.c.host == host, bindings.c.vif_type == "binding_failed"))
+    if port_id is not None:
+        raise Conflict(f"Binding failed for port {port_id}: host {host} does not reach its network.", kind="PortBindingFailed")
+
+
+def unbind_ports(tx: db.Tx, server_id: str) -> None:
+    """The server's ports are wired nowhere."""
+    for port in _of_server(tx, server_id):
+        port_verbs.rebind(tx, port, "")
+
+
+def release_ports(tx: db.Tx, server_id: str) -> None:
+    """Deletes the ports made for the server, detaches given ones; harmless when there are none."""
+    for port in _of_server(tx, server_id):
+        _release(tx, port)
+
+
+def release_port(tx: db.Tx, server_id: str, port_id: str) -> None:
+    """The same for one port. Raises NotFound when it is not the server's."""
+    port = records.one(tx, PORT, port_id)
+    if port is None or port["device_id"] != server_id or not port["attached"]:
+        raise NotFound(f"Port {port_id} not found", kind="PortNotFound")
+    _release(tx, port)
+
+
+def _release(tx: db.Tx, port: Record) -> None:
+    if port["goes_with_server"]:
+        making.remove(tx, port)
+        return
+    port_verbs.rebind(tx, port, "")
+    tx.update(ports, {"id": port["id"]}, device_id="", device_owner="", attached=0, dns_name="", updated_at=tx.now)
+    wiring.port_changed(tx, making.found(tx, port["id"]), ["device_id", "dns_name"])
+
+
+def ports_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, list[Port]]:
+    """Server id -> its ports in the order they were attached; every asked id is a key."""
+    found: dict[str, list[Port]] = {id_: [] for id_ in server_ids}
+    for port in _ports(conn, sa.and_(ports.c.device_id.in_(server_ids), ATTACHED)):
+        found[port.device_id].append(port)
+    return found
+
+
+def port_of(conn: db.Conn, port_id: str) -> Port | None:
+    return next(iter(_ports(conn, ports.c.id == port_id)), None)
+
+
+def _ports(conn: db.Conn, where: sa.ColumnElement[bool]) -> list[Port]:
+    rows = list(conn.execute(PORT.select().where(where).order_by(ports.c.attached, ports.c.created_at, ports.c.id)))
+    wanted = records.by_ids(conn, PORT, [row.id for row in rows])
+    mine = {row.id: row for row in conn.execute(sa.select(networks.c.id, networks.c.name, networks.c.mtu).where(
+        networks.c.id.in_({row.network_id for row in rows})))}  # fmt: skip
+    names = {row.id: row.name for row in conn.execute(sa.select(security.groups.c.id, security.groups.c.name).where(
+        security.groups.c.id.in_({id_ for port in wanted for id_ in port["security_groups"]})))}  # fmt: skip
+    floating: dict[str, dict[str, str]] = {}
+    for row in conn.execute(sa.select(floating_ips).where(floating_ips.c.port_id.in_([row.id for row in rows]))):
+        floating.setdefault(row.port_id, {})[row.fixed_ip_address] = row.address
+    return [Port(
+        id=port["id"], network_id=port["network_id"], network_name=mine[port["network_id"]].name, mac_address=port["mac_address"],
+        tap=f"tap{port['id'][:11]}", mtu=mine[port["network_id"]].mtu, fixed_ips=tuple(port["fixed_ips"]),
+        floating_ips=floating.get(port["id"], {}), status=port["status"], admin_state_up=port["admin_state_up"],
+        security_groups=tuple(names[id_] for id_ in port["security_groups"]), device_id=port["device_id"],
+    ) for port in wanted]  # fmt: skip
+
+
+def unwired(conn: db.Conn, host: str, server_id: str) -> str | None:
+    """A host that has not yet reported true what the server's ports need: port, network and security groups on `host`, and DHCP where it
+    runs (a DHCP server without a host that lives is not waited for)."""
+    attached = sa.select(ports.c.id, ports.c.network_id).where(ports.c.device_id == server_id, ATTACHED)
+    mine = [(row.id, row.network_id) for row in conn.execute(attached)]
+    if not mine:
+        return None
+    inside = sa.select(members.c.group_id).where(members.c.port_id.in_([id_ for id_, _ in mine])).distinct()
+    here = [("port", id_) for id_, _ in mine] + [("network", id_) for id_ in {network_id for _, network_id in mine}]
+    here += [("security_group", id_) for id_ in conn.execute(inside).scalars()]
+    if not nodes.applied(conn, host, here):
+        return host
+    served = sa.select(dhcp_servers).where(dhcp_servers.c.network_id.in_({network_id for _, network_id in mine}), dhcp_servers.c.host.is_not(None))
+    for row in list(conn.execute(served)):
+        at = nodes.host_named(conn, row.host)
+        if at is not None and nodes.alive(at) and not nodes.applied(conn, row.host, [("dhcp", row.network_id)]):
+            return str(row.host)
+    return None
+
+
+def server_at(conn: db.Conn, kind: str, scope_id: str, address: str) -> str | None:
+    """The server with the fixed address, by "network" id or on any network behind "router" id."""
+    query = sa.select(ports.c.device_id).join(addresses, addresses.c.port_id == ports.c.id)
+    query = query.where(addresses.c.address == address, ATTACHED)
+    if kind == "network":
+        query = query.where(ports.c.network_id == scope_id)
+    else:
+        query = query.join(interfaces, interfaces.c.subnet_id == addresses.c.subnet_id).where(interfaces.c.router_id == scope_id)
+    return conn.execute(query.limit(1)).scalar()
+
+
+def security_groups_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """Server id -> {"id", "name"} of the groups on its ports; every asked id is a key."""
+    found: dict[str, list[dict[str, str]]] = {id_: [] for id_ in server_ids}
+    query = (sa.select(ports.c.device_id, security.groups.c.id, security.groups.c.name).join(members, members.c.port_id == ports.c.id)
+             .join(security.groups, security.groups.c.id == members.c.group_id).where(ports.c.device_id.in_(server_ids), ATTACHED).distinct()
+             .order_by(security.groups.c.name, security.groups.c.id))  # fmt: skip
+    for row in conn.execute(query):
+        found[row.device_id].append({"id": row.id, "name": row.name})
+    return found
+
+
+def add_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> None:
+    """Puts the group (name or id) on every port of the server. Raises NotFound."""
+    group_id = groups.named(tx, caller.project_id or "", [name])[0]
+    mine = _of_server(tx, server_id)
+    if not mine:
+        raise NotFound(f"instance_id {server_id} could not be found as device id on any ports")
+    for port in mine:
+        if group_id not in port["security_groups"] and port["port_security_enabled"] and port["fixed_ips"]:
+            _put(tx, port, [*port["security_groups"], group_id])
+
+
+def remove_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> None:
+    """Takes the group off every port of the server. Raises NotFound."""
+    group_id = groups.named(tx, caller.project_id or "", [name])[0]
+    mine = [port for port in _of_server(tx, server_id) if group_id in port["security_groups"]]
+    if not mine:
+        raise NotFound(f"Security group {name} not associated with the instance {server_id}", kind="SecurityGroupNotExistsForInstance")
+    for port in mine:
+        _put(tx, port, [id_ for id_ in port["security_groups"] if id_ != group_id])
+
+
+def _put(tx: db.Tx, port: Record, group_ids: Sequence[str]) -> None:
+    making.put_in_groups(tx, port["id"], group_ids)
+    records.touch(tx, PORT, port["id"])
+    after = making.found(tx, port["id"])
+    wiring.port_changed(tx, after, ["security_groups"])
+    wiring.groups_changed(tx, after, port["security_groups"])

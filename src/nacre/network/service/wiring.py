@@ -1,0 +1,145 @@
+"""Which documents a change alters, and which hosts hold which: everything that verbs tell the hosts goes through here.
+
+A host holds the documents of what is on it: its bound ports and their groups, the sets of the groups that those name as remote, the
+networks of its ports, DHCP servers and routers with where their other ports are. `settle_*` looks anew whether a host still needs the
+ids given and holds or releases just these; it is called in the transaction that bound or unbound something.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.core import db, nodes
+from nacre.network.plan.segments import TUNNELS
+from nacre.network.service.records import Record
+from nacre.network.tables.routing import interfaces, router_hosts, routers
+from nacre.network.tables.security import members, rules
+from nacre.network.tables.wires import DHCP_PORT, ROUTER_PORTS, bindings, dhcp_servers, networks, ports
+
+
+def bump(tx: db.Tx, kind: str, ids: Iterable[str]) -> None:
+    for id_ in ids:
+        nodes.bump(tx, kind, id_)
+
+
+_OWN = {"fixed_ips", "mac_address", "allowed_address_pairs", "admin_state_up", "port_security_enabled", "security_groups", "device_id",
+        "device_owner"}  # fmt: skip
+_LEASED, _REACHED, _ALLOWED = {"fixed_ips", "mac_address", "dns_name"}, {"fixed_ips", "mac_address"}, {"fixed_ips", "allowed_address_pairs"}
+_ALL = frozenset({*_OWN, *_LEASED})
+
+
+def port_changed(tx: db.Tx, port: Record, said: Collection[str] = _ALL) -> None:
+    """These attributes of a port changed (all: it is new or gone): every document that says one of them does."""
+    owner, changed = port["device_owner"], set(said)
+    if owner in ROUTER_PORTS and changed & _OWN:
+        nodes.bump(tx, "router", port["device_id"])
+    elif owner == DHCP_PORT and changed & _OWN:
+        nodes.bump(tx, "dhcp", port["network_id"])
+    elif changed & _OWN:
+        nodes.bump(tx, "port", port["id"])
+    if changed & _LEASED and (port["fixed_ips"] or changed != _ALL) and not owner.startswith("network:"):
+        nodes.bump(tx, "dhcp", port["network_id"])
+    if changed & _ALLOWED:
+        bump(tx, "address_set", port["security_groups"])
+    if changed & _REACHED and port["host"]:
+        nodes.bump(tx, "forwarding", port["network_id"])
+
+
+def network_changed(tx: db.Tx, network_id: str) -> None:
+    """Its document, and those of routers whose way out leads there (they say its gateways)."""
+    nodes.bump(tx, "network", network_id)
+    bump(tx, "router", tx.conn.execute(sa.select(routers.c.id).where(routers.c.gateway_network_id == network_id)).scalars().all())
+
+
+def outside_changed(tx: db.Tx, physical_network: str | None) -> None:
+    """What answers beyond a physical network changed."""
+    if physical_network:
+        nodes.bump(tx, "outside", physical_network)
+
+
+def bound(tx: db.Tx, port: Record, host: str) -> None:
+    """A guest's port is on `host` from now on."""
+    nodes.hold(tx, host, "port", port["id"])
+    settle_networks(tx, host, [port["network_id"]])
+    settle_groups(tx, host, port["security_groups"])
+    nodes.bump(tx, "forwarding", port["network_id"])
+
+
+def unbound(tx: db.Tx, port: Record, host: str) -> None:
+    """A guest's port is not on `host` any more; its binding row is gone."""
+    nodes.release(tx, "port", port["id"], host)
+    settle_networks(tx, host, [port["network_id"]])
+    settle_groups(tx, host, port["security_groups"])
+    nodes.bump(tx, "forwarding", port["network_id"])
+
+
+def hosts_of(conn: db.Conn, port_id: str) -> list[str]:
+    return list(conn.execute(sa.select(bindings.c.host).where(bindings.c.port_id == port_id)).scalars())
+
+
+def groups_changed(tx: db.Tx, port: Record, before: Collection[str]) -> None:
+    """A port is in other groups than `before`."""
+    after = set(port["security_groups"])
+    for host in hosts_of(tx, port["id"]):
+        settle_groups(tx, host, [*after, *before])
+    bump(tx, "address_set", sorted(after ^ set(before)))
+
+
+def rules_changed(tx: db.Tx, group_id: str, remotes: Collection[str | None]) -> None:
+    """A group's rules changed; `remotes` are the groups that changed rules name."""
+    touched = [remote for remote in remotes if remote]
+    for host in nodes.holders_of(tx, "security_group", group_id):
+        _settle_sets(tx, host, touched)
+    nodes.bump(tx, "security_group", group_id)
+
+
+def settle_networks(tx: db.Tx, host: str, ids: Collection[str]) -> None:
+    needed = _networks_needed(tx, host, ids)
+    kinds = {row.id: row.network_type for row in tx.all(sa.select(networks.c.id, networks.c.network_type).where(networks.c.id.in_(ids)))}
+    for id_ in ids:
+        if id_ in needed:
+            nodes.hold(tx, host, "network", id_)
+            if kinds.get(id_) in TUNNELS:
+                nodes.hold(tx, host, "forwarding", id_)
+        else:
+            nodes.release(tx, "network", id_, host)
+            nodes.release(tx, "forwarding", id_, host)
+
+
+def _networks_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
+    queries: list[sa.Select[Any]] = [
+        sa.select(ports.c.network_id).join(bindings, bindings.c.port_id == ports.c.id).where(bindings.c.host == host, ports.c.network_id.in_(ids)),
+        sa.select(dhcp_servers.c.network_id).where(dhcp_servers.c.host == host, dhcp_servers.c.network_id.in_(ids)),
+        sa.select(ports.c.network_id).join(interfaces, interfaces.c.port_id == ports.c.id)
+        .join(router_hosts, router_hosts.c.router_id == interfaces.c.router_id)
+        .where(router_hosts.c.host == host, ports.c.network_id.in_(ids)),
+        sa.select(routers.c.gateway_network_id).join(router_hosts, router_hosts.c.router_id == routers.c.id)
+        .where(router_hosts.c.host == host, routers.c.gateway_network_id.in_(ids)),
+    ]  # fmt: skip
+    return {id_ for query in queries for id_ in conn.execute(query.distinct()).scalars()}
+
+
+def settle_groups(tx: db.Tx, host: str, ids: Collection[str]) -> None:
+    """Whether `host` needs these groups, and the sets that their rules name."""
+    inside = sa.select(members.c.group_id).join(bindings, bindings.c.port_id == members.c.port_id).distinct()
+    needed = set(tx.conn.execute(inside.where(bindings.c.host == host, members.c.group_id.in_(ids))).scalars())
+    for id_ in set(ids):
+        if id_ in needed:
+            nodes.hold(tx, host, "security_group", id_)
+        else:
+            nodes.release(tx, "security_group", id_, host)
+    named = sa.select(rules.c.remote_group_id).where(rules.c.security_group_id.in_(ids), rules.c.remote_group_id.is_not(None)).distinct()
+    _settle_sets(tx, host, list(tx.conn.execute(named).scalars()))
+
+
+def _settle_sets(tx: db.Tx, host: str, ids: Collection[str]) -> None:
+    held = nodes.holders.c
+    naming = (sa.select(rules.c.remote_group_id).join(nodes.holders, held.id == rules.c.security_group_id)
+              .where(held.kind == "security_group", held.host == host, rules.c.remote_group_id.in_(ids)).distinct())  # fmt: skip
+    needed = set(tx.conn.execute(naming).scalars())
+    for id_ in set(ids):
+        if id_ in needed:
+            nodes.hold(tx, host, "address_set", id_)
+        else:
+            nodes.release(tx, "address_set", id_, host)
