@@ -1,0 +1,13 @@
+"""Compute: servers and what they are made from. Owns flavors, key pairs, servers and what hosts offer for them.
+
+A request decides everything in one transaction and leaves a task; the task makes it true on a host (tasks.py). The host's reports say
+what power a guest has; a loop reconciles that with what the API shows (loops.py). Other services and the node API call:
+
+`metadata(conn, kind, scope_id, address)`, `reported(tx, host, seen)`, `port_used_by(conn, server_id)`, `spend_console(tx, token)`, and
+`DOCUMENTS` (kind `server`).
+"""
+
+from nacre.compute.fronts import DOCUMENTS, metadata, port_used_by, reported
+from nacre.compute.service.consoles import spend as spend_console
+
+__all__ = ["DOCUMENTS", "metadata", "port_used_by", "reported", "spend_console"]

@@ -1,0 +1,1 @@
+"""Handlers of compute, a module a resource: decode, one verb, render."""

@@ -1,0 +1,99 @@
+"""Handlers of `POST /servers/{id}/action`, and of the consoles."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nacre.compute.service import consoles, servers
+from nacre.core import node_api, nodes
+from nacre.core.errors import Conflict, Gone
+from nacre.core.http import Call
+from nacre.core.tasks import StepFailed
+
+
+def power(method: str) -> Callable[[Call], None]:
+    """start, stop, pause, unpause."""
+
+    def act(call: Call) -> None:
+        servers.begin(call.caller, call.path["id"], method, f"compute.{method}_server")
+
+    return act
+
+
+def reboot(call: Call) -> None:
+    hard = call.body.type.upper() == "HARD"
+    servers.begin(call.caller, call.path["id"], "reboot_hard" if hard else "reboot", "compute.reboot_server", {"hard": hard})
+
+
+def lock(call: Call) -> None:
+    value = call.body.get("lock")
+    reason = value.get("locked_reason") if call.version >= (2, 73) and isinstance(value, dict) else None
+    servers.lock(call.caller, call.path["id"], reason)
+
+
+def unlock(call: Call) -> None:
+    servers.unlock(call.caller, call.path["id"])
+
+
+def reset_state(call: Call) -> None:
+    servers.reset_state(call.caller, call.path["id"], call.body.state)
+
+
+def force_delete(call: Call) -> None:
+    servers.delete(call.caller, call.path["id"])
+
+
+def add_security_group(call: Call) -> None:
+    servers.security_group(call.caller, call.path["id"], call.body.name, True)
+
+
+def remove_security_group(call: Call) -> None:
+    servers.security_group(call.caller, call.path["id"], call.body.name, False)
+
+
+GONE = {"addFloatingIp": "os-floating-ips:add", "removeFloatingIp": "os-floating-ips:remove", "addFixedIp": "os-multinic:add",
+        "removeFixedIp": "os-multinic:remove"}  # fmt: skip
+
+
+def gone(call: Call) -> None:
+    """What the network service does since 2.44, and did in our stead never."""
+    servers.show(call.caller, call.path["id"])
+    raise Gone(f"The action {call.route.action} was removed: addresses are the network service's.")
+
+
+async def console_output(call: Call) -> dict[str, Any]:
+    """Waits for the guest's host, without a thread."""
+    import anyio.to_thread
+
+    row = await anyio.to_thread.run_sync(servers.show, call.caller, call.path["id"])
+    if row.host is None:
+        raise Conflict(f"Instance {row.id} is not ready", kind="InstanceNotReady")
+    lines = call.body.length if call.body.length is not None and call.body.length >= 0 else None
+    try:
+        value = await node_api.ask(call.cloud, call.caller, row.host, nodes.NewCall("console_log", {"server_id": row.id, "lines": lines}, 30))
+    except StepFailed as error:
+        raise Conflict(f"Unable to get console log of instance {row.id}: {error}", kind="ConsoleLogUnavailable") from error
+    return {"output": value["output"]}
+
+
+def _console(call: Call, protocol: str, kind: str) -> str:
+    return consoles.grant(call.caller, call.path["id"], protocol, kind)
+
+
+def vnc(call: Call) -> dict[str, Any]:
+    kind = call.body.type
+    return {"console": {"type": kind, "url": _console(call, "vnc", kind)}}
+
+
+def spice(call: Call) -> dict[str, Any]:
+    kind = call.body.type
+    return {"console": {"type": kind, "url": _console(call, "spice", kind)}}
+
+
+def serial(call: Call) -> dict[str, Any]:
+    kind = call.body.type
+    return {"console": {"type": kind, "url": _console(call, "serial", kind)}}
+
+
+def remote_console(call: Call) -> dict[str, Any]:
+    body = call.body
+    return {"remote_console": {"protocol": body.protocol, "type": body.type, "url": _console(call, body.protocol, body.type)}}

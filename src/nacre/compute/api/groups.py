@@ -1,0 +1,27 @@
+"""Handlers of os-server-groups."""
+
+from typing import Any
+
+from nacre.compute.bodies import groups as bodies
+from nacre.compute.service import groups
+from nacre.core import paging
+from nacre.core.http import Call
+
+
+def index(call: Call) -> dict[str, Any]:
+    found = groups.listed(call.caller, "all_projects" in call.query and call.caller.is_admin)
+    offset = int(call.query["offset"]) if call.query.get("offset", "").isdecimal() else 0
+    limit = paging.limit_of(call.query, 1000) if "limit" in call.query else len(found)
+    return {"server_groups": [bodies.view(group, call.version) for group in found[offset : offset + (limit or len(found))]]}
+
+
+def show(call: Call) -> dict[str, Any]:
+    return {"server_group": bodies.view(groups.show(call.caller, call.path["id"]), call.version)}
+
+
+def create(call: Call) -> dict[str, Any]:
+    return {"server_group": bodies.view(groups.create(call.caller, *bodies.wanted(call.body, call.version)), call.version)}
+
+
+def delete(call: Call) -> None:
+    groups.delete(call.caller, call.path["id"])

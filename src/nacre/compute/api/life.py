@@ -1,0 +1,70 @@
+"""Handlers that change what a server is made of, and of its interfaces."""
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from nacre.compute.api import servers as views
+from nacre.compute.bodies import life as bodies
+from nacre.compute.service import life, listing
+from nacre.core.errors import BadRequest
+from nacre.core.http import Call, Reply
+from nacre.core.versions import UNSET
+
+
+def create_image(call: Call) -> Reply:
+    image_id = life.snapshot(call.caller, call.path["id"], call.body.name, call.body.metadata)
+    if call.version >= (2, 45):
+        return Reply({"image_id": image_id}, 202)
+    return Reply(None, 202, {"location": f"{call.url.rpartition('/compute')[0]}/image/images/{image_id}"})
+
+
+def rebuild(call: Call) -> Reply:
+    image_id, values = bodies.rebuilt(call.body, call.version)
+    life.rebuild(call.caller, call.path["id"], image_id, values)
+    shown = views.whole(call, listing.detail(call.caller, call.path["id"]))
+    if call.version < (2, 75):
+        shown = {name: value for name, value in shown.items() if not name.startswith(("OS-EXT", "OS-SRV", "os-ext"))}
+        for name in ("config_drive", "security_groups", "host_status", "server_groups"):
+            shown.pop(name, None)
+        if call.version < (2, 54):
+            shown.pop("key_name", None)
+    if call.version >= (2, 57):
+        shown["user_data"] = values.get("user_data")
+    shown["adminPass"] = call.body.adminPass if call.body.adminPass is not UNSET else secrets.token_urlsafe(9)
+    return Reply({"server": shown}, 202, {"location": shown["links"][0]["href"]})
+
+
+def resize(call: Call) -> None:
+    config = call.body.disk_config
+    life.resize(call.caller, call.path["id"], str(call.body.flavorRef).rpartition("/")[2], None if config is UNSET else config)
+
+
+def confirm_resize(call: Call) -> None:
+    life.confirm_resize(call.caller, call.path["id"])
+
+
+def revert_resize(call: Call) -> None:
+    life.revert_resize(call.caller, call.path["id"])
+
+
+class _Rescue(msgspec.Struct, forbid_unknown_fields=True):
+    adminPass: str | None = None
+    rescue_image_ref: str | None = None
+
+
+def rescue(call: Call) -> dict[str, Any]:
+    try:
+        body = msgspec.convert(call.body.get("rescue") or {}, _Rescue)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"Invalid input for field/attribute rescue. {error}") from error
+    return {"adminPass": life.rescue(call.caller, call.path["id"], body.adminPass, body.rescue_image_ref)}
+
+
+def attach(call: Call) -> dict[str, Any]:
+    return {"interfaceAttachment": views.attachment(life.attach(call.caller, call.path["id"], bodies.requested(call.body)), call)}
+
+
+def detach(call: Call) -> None:
+    life.detach(call.caller, call.path["id"], call.path["port"])

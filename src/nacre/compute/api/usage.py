@@ -1,0 +1,57 @@
+"""Handlers of os-simple-tenant-usage."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from nacre.compute import states
+from nacre.compute.api import common
+from nacre.compute.service import usage
+from nacre.compute.service.usage import Used
+from nacre.core import clock
+from nacre.core.errors import BadRequest
+from nacre.core.http import Call
+
+
+def _period(call: Call) -> tuple[datetime, datetime]:
+    """The last four weeks, when nothing was said."""
+    stop = common.moment(call, "end") or clock.utcnow()
+    start = common.moment(call, "start") or stop - timedelta(days=28)
+    if start >= stop:
+        raise BadRequest("Invalid start time. The start time cannot occur after the end time.")
+    return start, stop
+
+
+def _whole(project_id: str, found: Sequence[Used], period: tuple[datetime, datetime], detailed: bool) -> dict[str, Any]:
+    def total(of: str) -> float:
+        return float(sum(one.row.flavor[of] * one.hours for one in found))
+
+    disks = sum((one.row.flavor["root_gb"] + one.row.flavor["ephemeral_gb"]) * one.hours for one in found)
+    shown: dict[str, Any] = {"tenant_id": project_id, "start": _stamp(period[0]), "stop": _stamp(period[1]),
+                             "total_hours": sum(one.hours for one in found), "total_vcpus_usage": total("vcpus"),
+                             "total_memory_mb_usage": total("memory_mb"), "total_local_gb_usage": disks}  # fmt: skip
+    return shown | ({"server_usages": [_one(one) for one in found]} if detailed else {})
+
+
+def _one(found: Used) -> dict[str, Any]:
+    row, flavor = found.row, found.row.flavor
+    return {"instance_id": row.id, "name": row.name, "tenant_id": row.project_id, "flavor": flavor["name"], "vcpus": flavor["vcpus"],
+            "memory_mb": flavor["memory_mb"], "local_gb": flavor["root_gb"] + flavor["ephemeral_gb"], "hours": found.hours,
+            "uptime": found.uptime, "started_at": _stamp(row.launched_at), "ended_at": _stamp(row.terminated_at),
+            "state": "terminated" if row.terminated_at else "error" if row.vm_state == states.ERROR else row.vm_state}  # fmt: skip
+
+
+def _stamp(moment: datetime | None) -> str | None:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") if moment is not None else None
+
+
+def index(call: Call) -> dict[str, Any]:
+    period, detailed = _period(call), call.query.get("detailed") == "1"
+    found = usage.of_projects(call.caller, *period)
+    return {"tenant_usages": [_whole(project, found[project], period, detailed) for project in sorted(found)]}
+
+
+def show(call: Call) -> dict[str, Any]:
+    period, project = _period(call), call.path["project"]
+    found = usage.of_project(call.caller, project, *period)
+    return {"tenant_usage": _whole(project, found, period, True) if found else {}}

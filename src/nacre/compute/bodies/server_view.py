@@ -1,0 +1,118 @@
+"""A server as a microversion shows it. Each addition names the version it came with; attributes that policy hides are left out."""
+
+import hashlib
+from collections.abc import Collection
+from typing import Any
+
+from nacre.compute import states
+from nacre.compute.bodies import flavors
+from nacre.compute.bodies.common import stamp
+from nacre.compute.service.listing import Detail
+from nacre.core import db
+from nacre.core.versions import Version
+
+EXTENDED, HOST_STATUS, HOST_UNKNOWN, SPECS = "extended", "host_status", "host_unknown", "specs"
+_PROGRESS = ("ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING")
+
+
+def links(url: str, server_id: str) -> list[dict[str, str]]:
+    return [{"rel": "self", "href": f"{url}/v2.1/servers/{server_id}"}, {"rel": "bookmark", "href": f"{url}/servers/{server_id}"}]
+
+
+def basic(row: db.Row, url: str) -> dict[str, Any]:
+    return {"id": row.id, "name": row.name, "links": links(url, row.id)}
+
+
+def addresses(found: Detail) -> dict[str, list[dict[str, Any]]]:
+    """Network name -> addresses, floating ones after the fixed one they lead to."""
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for port in found.ports:
+        for fixed in port.fixed_ips:
+            both = [(fixed["ip_address"], "fixed"), (port.floating_ips.get(fixed["ip_address"]), "floating")]
+            shown.setdefault(port.network_name, []).extend(
+                {"version": 6 if ":" in address else 4, "addr": address, "OS-EXT-IPS:type": kind, "OS-EXT-IPS-MAC:mac_addr": port.mac_address}
+                for address, kind in both if address)  # fmt: skip
+    return shown
+
+
+def host_id(row: db.Row) -> str:
+    """What a project may know of the host: equal for servers on the same host."""
+    return hashlib.sha224(f"{row.project_id}{row.host}".encode()).hexdigest() if row.host else ""
+
+
+def detail(found: Detail, url: str, version: Version, may: Collection[str], *, one: bool = True) -> dict[str, Any]:
+    """`may`: which of EXTENDED, HOST_STATUS, HOST_UNKNOWN, SPECS the caller sees; `one`: a single server, not a list."""
+    row = found.row
+    status = states.status(row.vm_state, row.task_state)
+    shown: dict[str, Any] = {
+        "id": row.id, "name": row.name, "links": links(url, row.id), "status": status, "tenant_id": row.project_id, "user_id": row.user_id,
+        "metadata": row.meta, "hostId": host_id(row), "created": stamp(row.created_at), "updated": stamp(row.updated_at),
+        "addresses": {} if row.vm_state == states.BUILDING else addresses(found), "accessIPv4": row.access_ip_v4 or "",
+        "accessIPv6": row.access_ip_v6 or "", "OS-DCF:diskConfig": row.disk_config, "config_drive": row.config_drive, "key_name": row.key_name,
+        "image": {"id": row.image_id, "links": [{"rel": "bookmark", "href": f"{url}/images/{row.image_id}"}]} if row.image_id else "",
+        "flavor": _flavor(row, url, version, SPECS in may),
+        "OS-EXT-AZ:availability_zone": row.availability_zone or "",
+        "OS-SRV-USG:launched_at": _plain(row.launched_at), "OS-SRV-USG:terminated_at": _plain(row.terminated_at),
+        "OS-EXT-STS:task_state": row.task_state, "OS-EXT-STS:vm_state": row.vm_state, "OS-EXT-STS:power_state": states.POWER.get(found.power or "",
+            0),
+        "os-extended-volumes:volumes_attached": [],
+    }  # fmt: skip
+    if status in _PROGRESS:
+        shown["progress"] = 0
+    if status in ("ERROR", "DELETED") and row.fault:
+        shown["fault"] = _fault(row, EXTENDED in may)
+    groups = list(dict.fromkeys(name for port in found.ports for name in port.security_groups))
+    if groups:
+        shown["security_groups"] = [{"name": name} for name in groups]
+    if EXTENDED in may:
+        shown |= _extended(found, version)
+    return shown | _since(found, version, may, one)
+
+
+def _since(found: Detail, version: Version, may: Collection[str], one: bool) -> dict[str, Any]:
+    row, shown = found.row, dict[str, Any]()
+    if version >= (2, 9):
+        shown["locked"] = row.locked_by is not None
+    if version >= (2, 16):
+        status = "" if found.host_alive is None else "UP" if found.host_alive else "UNKNOWN"
+        if HOST_STATUS in may or (HOST_UNKNOWN in may and status == "UNKNOWN"):
+            shown["host_status"] = status
+    if version >= (2, 19):
+        shown["description"] = row.description
+    if version >= (2, 26):
+        shown["tags"] = list(found.tags)
+    if version >= (2, 63):
+        shown["trusted_image_certificates"] = None
+    if version >= (2, 71) and one:
+        shown["server_groups"] = [row.group_id] if row.group_id else []
+    if version >= (2, 73):
+        shown["locked_reason"] = row.locked_reason
+    if version >= (2, 90):
+        shown["OS-EXT-SRV-ATTR:hostname"] = row.hostname
+    if version >= (2, 96):
+        shown["pinned_availability_zone"] = row.pinned_availability_zone
+    return shown
+
+
+def _extended(found: Detail, version: Version) -> dict[str, Any]:
+    row = found.row
+    shown = {"host": row.host, "instance_name": f"instance-{row.number:08x}", "hypervisor_hostname": found.hypervisor}
+    if version >= (2, 3):
+        shown |= {"hostname": row.hostname, "kernel_id": "", "launch_index": row.launch_index, "ramdisk_id": "", "reservation_id": row.reservation_id,
+                  "root_device_name": row.root_device_name, "user_data": row.user_data}  # fmt: skip
+    return {f"OS-EXT-SRV-ATTR:{name}": value for name, value in shown.items()}
+
+
+def _flavor(row: db.Row, url: str, version: Version, specs: bool) -> dict[str, Any]:
+    if version >= (2, 47):
+        return flavors.embedded(row.flavor, specs)
+    return {"id": row.flavor_id, "links": [{"rel": "bookmark", "href": f"{url}/flavors/{row.flavor_id}"}]}
+
+
+def _fault(row: db.Row, cause: bool) -> dict[str, Any]:
+    told = {"code": row.fault["code"], "message": row.fault["message"], "created": row.fault["created"][:19] + "Z"}
+    return told | ({"details": row.fault["details"]} if cause and row.fault.get("details") else {})
+
+
+def _plain(moment: Any) -> str | None:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") if moment is not None else None

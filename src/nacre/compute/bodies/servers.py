@@ -1,0 +1,250 @@
+"""What a user sends about servers."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from nacre.compute.bodies.common import Anything
+from nacre.compute.service.servers import Order
+from nacre.core.errors import BadRequest
+from nacre.core.versions import UNSET, Body, UnsetType, Version, since, versioned
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern="^[^,/]*$")]
+Metadata = dict[Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9-_:. ]+$")], Annotated[str,
+    msgspec.Meta(max_length=255)]]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+
+
+@versioned
+class Nic:
+    uuid: str | UnsetType | None = UNSET
+    port: str | UnsetType | None = UNSET
+    fixed_ip: str | UnsetType | None = UNSET
+    tag: Annotated[Tag | UnsetType, since(2, 42)] = UNSET
+
+
+@versioned
+class TaggedOnce(Nic):
+    """2.32 to 2.36 took tags, 2.37 to 2.41 by mistake did not."""
+
+    tag: Tag | UnsetType = UNSET
+
+
+class Group(msgspec.Struct, forbid_unknown_fields=True):
+    name: _Text
+
+
+@versioned
+class CreateServer:
+    name: _Text
+    flavorRef: str | int
+    imageRef: str | UnsetType = UNSET
+    networks: list[Nic] | Literal["auto", "none"] | UnsetType = UNSET
+    adminPass: str | UnsetType = UNSET
+    metadata: Metadata = {}
+    accessIPv4: str | None = None
+    accessIPv6: str | None = None
+    disk_config: Literal["AUTO", "MANUAL"] = "MANUAL"
+    personality: Annotated[list[Any] | UnsetType, since(0, 0, (2, 56))] = UNSET
+    availability_zone: _Text | UnsetType = UNSET
+    block_device_mapping: list[dict[str, Any]] | UnsetType = UNSET
+    block_device_mapping_v2: list[dict[str, Any]] | UnsetType = UNSET
+    config_drive: bool | None = None
+    key_name: _Text | None = None
+    min_count: _Count | UnsetType = UNSET
+    max_count: _Count | UnsetType = UNSET
+    return_reservation_id: bool = False
+    security_groups: list[Group] | UnsetType = UNSET
+    user_data: Annotated[str, msgspec.Meta(max_length=65535)] | None = None
+    description: Annotated[str | None, since(2, 19)] = None
+    tags: Annotated[Annotated[list[Tag], msgspec.Meta(max_length=50)], since(2, 52)] = []
+    trusted_image_certificates: Annotated[list[str] | None, since(2, 63)] = None
+    host: Annotated[_Text | UnsetType, since(2, 74)] = UNSET
+    hypervisor_hostname: Annotated[_Text | UnsetType, since(2, 74)] = UNSET
+    hostname: Annotated[_Text | UnsetType, since(2, 90)] = UNSET
+
+    __rename__ = {"disk_config": "OS-DCF:diskConfig"}
+
+
+class Create:
+    server: CreateServer
+    hints: dict[str, Any] = {}
+    old_hints: dict[str, Any] = {}
+
+    __rename__ = {"hints": "os:scheduler_hints", "old_hints": "OS-SCH-HNT:scheduler_hints"}
+
+
+class UpdateServer:
+    name: _Text | UnsetType = UNSET
+    accessIPv4: str | UnsetType | None = UNSET
+    accessIPv6: str | UnsetType | None = UNSET
+    disk_config: Literal["AUTO", "MANUAL"] | UnsetType = UNSET
+    description: Annotated[str | UnsetType | None, since(2, 19)] = UNSET
+    hostname: Annotated[_Text | UnsetType, since(2, 90)] = UNSET
+
+    __rename__ = {"disk_config": "OS-DCF:diskConfig"}
+
+
+CREATE, UPDATE = Body(None, Create), Body("server", UpdateServer)
+
+
+class MetadataItems:
+    metadata: Metadata
+
+
+class MetaItem:
+    meta: Metadata
+
+
+class Tags:
+    tags: Annotated[list[Tag], msgspec.Meta(max_length=50)]
+
+
+METADATA, META_ITEM, TAGS = Body(None, MetadataItems), Body(None, MetaItem), Body(None, Tags)
+
+
+class Reboot:
+    type: Literal["SOFT", "HARD", "soft", "hard", "Soft", "Hard"]
+
+
+class ResetState:
+    state: Literal["active", "error"]
+
+
+class GroupName:
+    name: _Text
+
+
+class ConsoleOutput:
+    length: int | None = None
+
+
+class Console:
+    type: str
+
+
+class RemoteConsole:
+    protocol: str
+    type: str
+
+
+class Bare(Anything):
+    """An action whose value means nothing."""
+
+
+REBOOT, RESET_STATE, CONSOLE_OUTPUT = Body("reboot", Reboot), Body("os-resetState", ResetState), Body("os-getConsoleOutput", ConsoleOutput)
+ADD_GROUP, REMOVE_GROUP = Body("addSecurityGroup", GroupName), Body("removeSecurityGroup", GroupName)
+REMOTE_CONSOLE, BARE = Body("remote_console", RemoteConsole), Bare()
+
+
+def old_console(kind: str) -> Body:
+    return Body(kind, Console)
+
+
+def order(body: Any, version: Version) -> Order:
+    """A create body in domain words. Raises BadRequest for what shapes cannot say."""
+    server = body.server
+    least = 1 if server.min_count is UNSET else server.min_count
+    most = least if server.max_count is UNSET else server.max_count
+    if least > most:
+        raise BadRequest("min_count must be <= max_count")
+    zone, host = _place(server)
+    groups = () if server.security_groups is UNSET else tuple(dict.fromkeys(group.name for group in server.security_groups))
+    hostname = getattr(server, "hostname", UNSET)
+    if hostname is not UNSET:
+        check_hostname(hostname, version)
+        if most > 1:
+            raise BadRequest("hostname can not be given when several servers are made at once.")
+    return Order(
+        name=_named(server.name), flavor_id=str(server.flavorRef).rpartition("/")[2], image_id=_image(server), networks=_networks(server, version),
+        security_groups=groups, key_name=server.key_name, user_data=plain_user_data(server.user_data), config_drive=bool(server.config_drive),
+        metadata=server.metadata, description=_description(server, version), hostname=None if hostname is UNSET else hostname,
+        tags=getattr(server, "tags", ()), hints=body.hints or body.old_hints, zone=zone, host=host, disk_config=server.disk_config,
+        access=(server.accessIPv4 or None, server.accessIPv6 or None), counts=(least, most),
+    )  # fmt: skip
+
+
+def _named(name: str) -> str:
+    if not name.strip():
+        raise BadRequest("Invalid input for field/attribute name. Value: ' '. It is too short.")
+    return name.strip()
+
+
+def _description(server: Any, version: Version) -> str | None:
+    """Before 2.19 the description is the name."""
+    found: str | None = server.description if version >= (2, 19) else server.name
+    return found
+
+
+def _place(server: Any) -> tuple[str | None, str | None]:
+    """(zone, host): of `zone`, `zone:host`, `zone::node`, or the fields of 2.74."""
+    zone = None if server.availability_zone is UNSET else server.availability_zone
+    parts = (zone or "").split(":")
+    if len(parts) > 3:
+        raise BadRequest("Invalid input received: Unable to parse availability_zone")
+    named = [getattr(server, "host", UNSET), getattr(server, "hypervisor_hostname", UNSET)]
+    given = next((name for name in named if name is not UNSET), None)
+    forced = next((part for part in parts[1:] if part), None)
+    if given and forced:
+        raise BadRequest("Unable to specify the field 'host' and 'hypervisor_hostname' with an availability zone that names a host.")
+    return parts[0] or None, given or forced
+
+
+def _image(server: Any) -> str:
+    for name in ("block_device_mapping", "block_device_mapping_v2"):
+        for device in [] if getattr(server, name) is UNSET else getattr(server, name):
+            if device.get("source_type") != "image" or device.get("destination_type") != "local":
+                raise BadRequest(f"Invalid input for field/attribute {name}. Booting from volumes is not offered by this cloud yet.")
+            server.imageRef = server.imageRef or device.get("uuid", "")
+    if server.imageRef is UNSET or not server.imageRef:
+        raise BadRequest("Block Device Mapping is Invalid: no image was given.")
+    image_id: str = server.imageRef.rpartition("/")[2]
+    if not _UUID.fullmatch(image_id):
+        raise BadRequest(f"Invalid imageRef provided: '{server.imageRef}' is not a 'uuid'")
+    return image_id
+
+
+def _networks(server: Any, version: Version) -> Any:
+    if server.networks is UNSET:
+        if version >= (2, 37):
+            raise BadRequest("Invalid input for field/attribute server. 'networks' is a required property")
+        return None
+    if isinstance(server.networks, str):
+        if version < (2, 37):
+            raise BadRequest("Invalid input for field/attribute networks. A list is expected before microversion 2.37.")
+        return server.networks
+    nics = [{name: value for name in ("uuid", "port", "fixed_ip", "tag") if (value := getattr(nic, name, None)) not in (UNSET, None)}
+            for nic in server.networks]
+    if any(not nic.get("uuid") and not nic.get("port") for nic in nics):
+        raise BadRequest("Bad networks format: network uuid is not in proper format ()")
+    return nics or None
+
+
+def plain_user_data(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[A-Za-z0-9+/\s]*={0,2}\s*", text):
+        raise BadRequest("Invalid input for field/attribute user_data. It is not a 'base64'")
+    return text
+
+
+def check_hostname(name: str, version: Version) -> None:
+    """An RFC 1123 name; a whole domain name from 2.94 on. Raises BadRequest."""
+    labels = name.split(".") if version >= (2, 94) else [name]
+    if not all(re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?", label) for label in labels):
+        raise BadRequest(f"Invalid input for field/attribute hostname. Value: {name}. '{name}' does not match a host name")
+
+
+def changes(body: Any, version: Version) -> dict[str, Any]:
+    """Columns of an update."""
+    wires = {"name": "name", "accessIPv4": "access_ip_v4", "accessIPv6": "access_ip_v6", "disk_config": "disk_config", "description": "description",
+             "hostname": "hostname"}  # fmt: skip
+    values: Mapping[str, Any] = {column: getattr(body, wire, UNSET) for wire, column in wires.items()}
+    found = {column: value for column, value in values.items() if value is not UNSET}
+    if "hostname" in found:
+        check_hostname(found["hostname"], version)
+    if "name" in found:
+        found["name"] = _named(found["name"])
+    return found

@@ -1,0 +1,72 @@
+"""What other services and the node API ask of compute, as the system."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre import network
+from nacre.compute import states, tables
+from nacre.compute.metadata import files
+from nacre.compute.tables import compute_hosts, server_seen, servers
+from nacre.compute.tasks import spec
+from nacre.core import db, ids
+from nacre.core.node_api import Render
+
+INVENTORY, POWER = "compute:inventory", "compute:power"
+
+
+def render_servers(conn: sa.Connection, server_ids: Sequence[str]) -> dict[str, Any]:
+    """Wanted documents of kind `server`."""
+    query = sa.select(servers).where(servers.c.id.in_(list(server_ids)), servers.c.deleted_at.is_(None), servers.c.host.is_not(None))
+    rows = list(conn.execute(query))
+    ports = network.ports_of(conn, [row.id for row in rows])
+    return {
+        row.id: {"host": row.host, "power": states.wanted_power(row.vm_state, row.task_state), "spec": spec(row, ports.get(row.id, ()))}
+        for row in rows
+    }  # fmt: skip
+
+
+DOCUMENTS: dict[str, Render] = {"server": render_servers}
+
+
+def reported(tx: db.Tx, host: str, seen: Mapping[str, Any]) -> None:
+    """A host told what it saw: which guests in what power, and what it has."""
+    flag = tx.first(sa.select(compute_hosts).where(compute_hosts.c.host == host))
+    if flag is None:
+        tx.insert(compute_hosts, host=host, service_id=ids.uuid(), disabled=False, forced_down=False, reported_at=tx.now, offered={})
+    else:
+        tx.update(compute_hosts, {"host": host}, reported_at=tx.now)
+    resources = seen.get("resources")
+    offered = flag.offered if flag is not None else {}
+    totals = {"VCPU": "vcpus", "MEMORY_MB": "memory_mb", "DISK_GB": "disk_gb"}
+    if resources and any(offered.get(name, {}).get("total") != resources.get(key) for name, key in totals.items()):
+        tx.ring(INVENTORY)
+    if "servers" in seen:
+        _see(tx, host, seen["servers"])
+
+
+def _see(tx: db.Tx, host: str, guests: Mapping[str, Mapping[str, Any]]) -> None:
+    before = {row.server_id: row.power for row in tx.all(sa.select(server_seen).where(server_seen.c.host == host))}
+    here = {row.id for row in tx.all(sa.select(servers.c.id).where(servers.c.host == host, servers.c.deleted_at.is_(None)))}
+    now = {server_id: str(guests.get(server_id, {}).get("power", "missing")) for server_id in here}
+    changed = {server_id: power for server_id, power in now.items() if before.get(server_id) != power}
+    for server_id, power in changed.items():
+        tables.see(tx, server_id, host, power)
+    if changed:
+        tx.ring(POWER)
+
+
+def metadata(conn: sa.Connection, kind: str, scope_id: str, address: str) -> Mapping[str, Any] | None:
+    """The metadata of the guest with `address` on the network or behind the router `scope_id`: {"server_id", "project_id", "files"}."""
+    server_id = network.server_at(conn, kind, scope_id, address)
+    row = tables.by_id(conn, server_id) if server_id is not None else None
+    if row is None:
+        return None
+    return {"server_id": row.id, "project_id": row.project_id, "files": files(row, network.ports_of(conn, [row.id]).get(row.id, ()))}
+
+
+def port_used_by(conn: db.Conn, server_id: str) -> str:
+    """What a 409 calls the server that uses a port."""
+    row = tables.by_id(conn, server_id)
+    return f"server {row.name} ({server_id})" if row is not None else f"server {server_id}"

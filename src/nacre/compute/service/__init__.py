@@ -1,0 +1,1 @@
+"""Verbs of compute, a module a resource."""

@@ -1,0 +1,204 @@
+"""Tables of compute. Columns without a comment are written by the verb that the user called.
+
+A deleted server keeps its row (`deleted_at`) for `changes-since` and `deleted=true`. `vm_state` and `task_state` are written only by
+`move`, which proves the generation and the table of states and bumps the server's document when the wanted power changed; `host` only
+by the claim (task create) and its undo; `server_seen` only by node reports.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre.compute import states
+from nacre.core import db, nodes
+from nacre.core.errors import Conflict
+
+_big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_alive: dict[str, Any] = {"sqlite_where": sa.text("deleted_at IS NULL"), "postgresql_where": sa.text("deleted_at IS NULL")}
+
+flavors = sa.Table(
+    "flavors", db.metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("description", sa.Text),
+    sa.Column("vcpus", sa.Integer, nullable=False),
+    sa.Column("memory_mb", sa.Integer, nullable=False),
+    sa.Column("root_gb", sa.Integer, nullable=False),
+    sa.Column("ephemeral_gb", sa.Integer, nullable=False),
+    sa.Column("swap_mb", sa.Integer, nullable=False),
+    sa.Column("rxtx_factor", sa.Float, nullable=False),
+    sa.Column("is_public", sa.Boolean, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("extra_specs", db.Json, nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime),
+)  # fmt: skip
+flavor_access = sa.Table(
+    "flavor_access", db.metadata,
+    sa.Column("flavor_id", sa.String(255), sa.ForeignKey("flavors.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("project_id", sa.String(64), primary_key=True),
+)  # fmt: skip
+keypairs = sa.Table(
+    "keypairs", db.metadata,
+    sa.Column("id", _big, primary_key=True, autoincrement=True),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("public_key", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.String(255), nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.UniqueConstraint("user_id", "name"),
+)  # fmt: skip
+servers = sa.Table(
+    "servers", db.metadata,
+    sa.Column("number", _big, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("project_id", sa.String(64), nullable=False),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("hostname", sa.String(255), nullable=False),
+    sa.Column("reservation_id", sa.String(32), nullable=False, index=True),
+    sa.Column("launch_index", sa.Integer, nullable=False),
+    sa.Column("flavor_id", sa.String(255), nullable=False),
+    sa.Column("flavor", db.Json, nullable=False),            # the flavor as it was
+    sa.Column("vcpus", sa.Integer, nullable=False),
+    sa.Column("memory_mb", sa.Integer, nullable=False),
+    sa.Column("image_id", sa.String(36)),
+    sa.Column("image", db.Json, nullable=False),             # the image as it was: what ServerSpec and filters need
+    sa.Column("key_name", sa.String(255)),
+    sa.Column("key", db.Json),                               # the public key as it was
+    sa.Column("user_data", sa.Text),                         # base64, as it came
+    sa.Column("seed", sa.String(64), nullable=False),        # what the guest's random_seed is made from
+    sa.Column("config_drive", sa.String(16), nullable=False),
+    sa.Column("meta", db.Json, nullable=False),
+    sa.Column("availability_zone", sa.String(255)),          # claim
+    sa.Column("pinned_availability_zone", sa.String(255)),
+    sa.Column("hints", db.Json, nullable=False),
+    sa.Column("wanted_host", sa.String(255)),
+    sa.Column("access_ip_v4", sa.String(64)),
+    sa.Column("access_ip_v6", sa.String(64)),
+    sa.Column("disk_config", sa.String(16), nullable=False),
+    sa.Column("root_device_name", sa.String(255)),
+    sa.Column("locked_by", sa.String(16)),
+    sa.Column("locked_reason", sa.String(255)),
+    sa.Column("host", sa.String(255), index=True),           # claim, its undo
+    sa.Column("vm_state", sa.String(32), nullable=False),    # move
+    sa.Column("task_state", sa.String(32)),                  # move
+    sa.Column("generation", sa.Integer, nullable=False),     # move
+    sa.Column("moved_at", sa.DateTime, nullable=False),      # move
+    sa.Column("fault", db.Json),                             # tasks, when they fail
+    sa.Column("resized_from", db.Json),                      # task resize: {"flavor", "before"} until confirmed or reverted
+    sa.Column("rescued_with", db.Json),                      # task rescue: {"image", "before"} until unrescued
+    sa.Column("group_id", sa.String(36), index=True),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+    sa.Column("launched_at", sa.DateTime),                   # task create
+    sa.Column("terminated_at", sa.DateTime),                 # task delete
+    sa.Column("deleted_at", sa.DateTime),                    # task delete
+    sa.Index("ix_servers_project", "project_id", "created_at", "id", **_alive),
+    sa.Index("ix_servers_created", "created_at", "id", **_alive),
+    sa.Index("ix_servers_updated", "updated_at"),
+)  # fmt: skip
+server_tags = sa.Table(
+    "server_tags", db.metadata,
+    sa.Column("server_id", sa.String(36), primary_key=True),
+    sa.Column("tag", sa.String(60), primary_key=True, index=True),
+)  # fmt: skip
+server_groups = sa.Table(
+    "server_groups", db.metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("project_id", sa.String(64), nullable=False, index=True),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("policy", sa.String(32), nullable=False),
+    sa.Column("rules", db.Json, nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+)  # fmt: skip
+server_seen = sa.Table(
+    "server_seen", db.metadata,
+    sa.Column("server_id", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), nullable=False, index=True),
+    sa.Column("power", sa.String(16), nullable=False),       # states.POWER, or "missing"
+)  # fmt: skip
+compute_hosts = sa.Table(
+    "compute_hosts", db.metadata,
+    sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("service_id", sa.String(36), nullable=False, unique=True),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("disabled_reason", sa.String(255)),
+    sa.Column("forced_down", sa.Boolean, nullable=False),
+    sa.Column("reported_at", sa.DateTime, nullable=False),   # reports
+    sa.Column("offered", db.Json, nullable=False),           # loop: the inventories that placement was told
+)  # fmt: skip
+console_tokens = sa.Table(
+    "console_tokens", db.metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),    # sha256 of the token
+    sa.Column("server_id", sa.String(36), nullable=False, index=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("expires_at", sa.DateTime, nullable=False),
+)  # fmt: skip
+
+ZONE = "nova"
+
+
+def by_id(conn: db.Conn, server_id: str, *, deleted: bool = False) -> db.Row | None:
+    query = sa.select(servers).where(servers.c.id == server_id)
+    return conn.execute(query if deleted else query.where(servers.c.deleted_at.is_(None))).first()
+
+
+def locked(tx: db.Tx, server_id: str) -> db.Row | None:
+    """The row of a server that is not deleted, held until the transaction ends."""
+    return tx.lock(sa.select(servers).where(servers.c.id == server_id, servers.c.deleted_at.is_(None)))
+
+
+def move(tx: db.Tx, row: db.Row, vm_state: str, task_state: str | None, **values: Any) -> None:
+    """The only write of `vm_state` and `task_state`. Raises Conflict when somebody else wrote first."""
+    if task_state not in states.VALID[vm_state]:
+        raise RuntimeError(f"no server may be {vm_state}/{task_state} (it is {row.vm_state}/{row.task_state})")
+    where = {"id": row.id, "generation": row.generation}
+    written = tx.update(servers, where, vm_state=vm_state, task_state=task_state, generation=row.generation + 1, moved_at=tx.now,
+                        updated_at=tx.now, **values)  # fmt: skip
+    if not written:
+        raise Conflict(f"Server {row.id} was changed by somebody else meanwhile, try it again.")
+    if states.wanted_power(vm_state, task_state) != states.wanted_power(row.vm_state, row.task_state):
+        nodes.bump(tx, "server", row.id)
+
+
+def see(tx: db.Tx, server_id: str, host: str, power: str) -> None:
+    """What a node said of a server, in a report or as the value of a call."""
+    if not tx.update(server_seen, {"server_id": server_id}, host=host, power=power):
+        tx.insert(server_seen, server_id=server_id, host=host, power=power)
+
+
+def powers(conn: db.Conn, server_ids: Iterable[str]) -> dict[str, str]:
+    query = sa.select(server_seen.c.server_id, server_seen.c.power).where(server_seen.c.server_id.in_(list(server_ids)))
+    return {row.server_id: row.power for row in conn.execute(query)}
+
+
+def tags_of(conn: db.Conn, server_ids: Iterable[str]) -> dict[str, list[str]]:
+    query = sa.select(server_tags).where(server_tags.c.server_id.in_(list(server_ids))).order_by(server_tags.c.tag)
+    found: dict[str, list[str]] = {}
+    for row in conn.execute(query):
+        found.setdefault(row.server_id, []).append(row.tag)
+    return found
+
+
+def set_tags(tx: db.Tx, server_id: str, tags: Iterable[str]) -> None:
+    tx.delete(server_tags, server_id=server_id)
+    for tag in sorted(set(tags)):
+        tx.insert(server_tags, server_id=server_id, tag=tag)
+
+
+def usage(conn: db.Conn, project_id: str) -> dict[str, int]:
+    """What the project's servers take of its quota: instances, cores, ram (MiB)."""
+    c = servers.c
+    query = sa.select(sa.func.count(), sa.func.sum(c.vcpus), sa.func.sum(c.memory_mb)).where(c.project_id == project_id, c.deleted_at.is_(None))
+    count, cores, ram = conn.execute(query).one()
+    return {"instances": int(count or 0), "cores": int(cores or 0), "ram": int(ram or 0)}
+
+
+def disabled_hosts(conn: db.Conn) -> Mapping[str, db.Row]:
+    """host -> its row of flags."""
+    return {row.host: row for row in conn.execute(sa.select(compute_hosts))}

@@ -1,0 +1,302 @@
+"""What takes more than one step: create, delete, and the power verbs.
+
+create   schedule (plan on a snapshot; claim, ports and host's document in one transaction) -> the image lies on the node -> the guest
+         exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it is left for the next best one, three
+         hosts at most. A failure takes all of it back and leaves ERROR with a
+         fault; a guest that could not be taken away now gets a tombstone, which its host finds whenever it comes back.
+delete   the guest is gone from its host (a host that is down gets a tombstone), then ports, allocation and rows.
+power    one call to the node, then the final state. What the node answers is written as seen.
+
+Races: `delete` cancels what runs; the cancelled task finds the row `deleting`, takes its own effects back and leaves the states alone,
+then the delete task, which was queued behind it, sees a server with no host or with one.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from nacre import network, placement
+from nacre.compute import plan, states, tables
+from nacre.core import db, journal, nodes
+from nacre.core.errors import Conflict
+from nacre.core.tasks import Cancelled, Run, StepFailed, steps_of, task
+
+IMAGE_SECONDS, GUEST_SECONDS, WIRES_SECONDS, POWER_SECONDS = 900.0, 300.0, 120.0, 120.0
+UNDO_SECONDS = 60.0
+ATTEMPTS = 3
+log = logging.getLogger("nacre.compute")
+
+
+def resources(row: db.Row) -> dict[str, int]:
+    """What a server takes of its host, by resource class."""
+    flavor = row.flavor
+    return {"VCPU": flavor["vcpus"], "MEMORY_MB": flavor["memory_mb"],
+            "DISK_GB": flavor["root_gb"] + flavor["ephemeral_gb"] + -(-flavor["swap_mb"] // 1024)}  # fmt: skip
+
+
+def hosts(conn: db.Conn, wanted: Mapping[str, int]) -> list[plan.Host]:
+    """The snapshot that the scheduler decides on."""
+    flags, rows = tables.disabled_hosts(conn), {row.id: row for row in nodes.all_hosts(conn)}
+    count = sa.select(tables.servers.c.host, sa.func.count()).where(tables.servers.c.deleted_at.is_(None)).group_by(tables.servers.c.host)
+    held = {row[0]: row[1] for row in conn.execute(count)}
+    found = []
+    for offer in placement.candidates(conn, wanted):
+        row = rows.get(offer.provider_id)
+        flag = flags.get(row.name) if row is not None else None
+        if row is None or flag is None:
+            continue
+        free = {name: i.total * i.allocation_ratio - i.reserved - offer.usages.get(name, 0) for name, i in offer.inventories.items()}
+        found.append(plan.Host(row.name, offer.provider_id, offer.generation, nodes.alive(row) and not flag.forced_down, flag.disabled,
+                               flag.disabled_reason, tables.ZONE, offer.missing, free, row.seen, held.get(row.name, 0)))  # fmt: skip
+    return found
+
+
+def _choose(conn: db.Conn, run: Run, row: db.Row, tried: Mapping[str, str]) -> plan.Choice:
+    """`tried`: host -> why it could not."""
+    named = [i for hint in ("same_host", "different_host") for i in _named(row.hints.get(hint))]
+    query = sa.select(tables.servers.c.id, tables.servers.c.host).where(tables.servers.c.id.in_(named), tables.servers.c.host.is_not(None))
+    request = plan.Request(resources(row), row.image.get("properties", {}), row.pinned_availability_zone, row.wanted_host, row.hints,
+                           {found.id: found.host for found in conn.execute(query)} if named else {}, _group(conn, row))  # fmt: skip
+    choice = plan.choose(hosts(conn, request.resources), request, run.cloud.config.filter_scheduler.enabled_filters)
+    left = tuple(host for host in choice.candidates if host.name not in tried)
+    return plan.Choice(left, {**choice.refused, **{host: ("RetryFilter", why) for host, why in tried.items()}})
+
+
+def _group(conn: db.Conn, row: db.Row) -> plan.Group | None:
+    """Its server group; in a transaction the group's row is locked, so its members decide one after another."""
+    if row.group_id is None:
+        return None
+    query = sa.select(tables.server_groups).where(tables.server_groups.c.id == row.group_id)
+    group = conn.lock(query) if isinstance(conn, db.Tx) else conn.execute(query).first()
+    if group is None:
+        return None
+    c = tables.servers.c
+    others = sa.select(c.host, sa.func.count()).where(c.group_id == row.group_id, c.id != row.id, c.host.is_not(None), c.deleted_at.is_(None))
+    return plan.Group(group.policy, int(group.rules.get("max_server_per_host", 1)), {row[0]: row[1] for row in conn.execute(others.group_by(c.host))})
+
+
+def _named(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(item) for item in value or ()]
+
+
+def spec(row: db.Row, ports: Any) -> dict[str, Any]:
+    """ServerSpec of docs/node-contract.md."""
+    flavor = row.flavor
+    return {
+        "id": row.id, "number": row.number, "name": row.name, "project_id": row.project_id, "vcpus": flavor["vcpus"],
+        "memory_mb": flavor["memory_mb"], "root_gb": flavor["root_gb"], "ephemeral_gb": flavor["ephemeral_gb"], "swap_mb": flavor["swap_mb"],
+        "image": _named_by_hash(row.image), "rescue": _named_by_hash(row.rescued_with["image"]) if row.rescued_with else None,
+        "ports": [{"id": port.id, "mac_address": port.mac_address, "tap": port.tap, "mtu": port.mtu} for port in ports],
+        "metadata": {"flavor": flavor["name"], "owner": {"user_id": row.user_id, "project_id": row.project_id}},
+    }  # fmt: skip
+
+
+def _named_by_hash(image: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: image[name] for name in ("image_id", "disk_format", "size", "hash_algo", "hash_value")}
+
+
+# create
+
+
+def _schedule(tx: db.Tx, run: Run, first: plan.Choice, tried: Mapping[str, str]) -> dict[str, Any]:
+    row = tables.locked(tx, run.args["server_id"])
+    if row is None or row.task_state == "deleting":
+        raise Cancelled("The server is being deleted.")
+    choice, unwired = first, dict[str, tuple[str, str]]()
+    for again in (False, True):  # a claim is lost to whoever claimed since the snapshot: then decide once more, holding the lock
+        choice = _choose(tx, run, row, tried) if again or row.group_id else first
+        for host in choice.candidates:
+            if host.name in unwired:
+                continue
+            try:
+                with tx.conn.begin_nested():
+                    if placement.claim(tx, row.id, host.provider_id, host.generation, resources(row), project_id=row.project_id, user_id=row.user_id):
+                        return _take(tx, row, host)
+            except Conflict as error:  # its networks do not reach there
+                unwired[host.name] = ("PortBinding", error.message)
+    raise StepFailed(plan.no_valid_host(plan.Choice((), {**choice.refused, **unwired})))
+
+
+def _take(tx: db.Tx, row: db.Row, host: plan.Host) -> dict[str, Any]:
+    tables.move(tx, row, states.BUILDING, "spawning", host=host.name, availability_zone=host.zone)
+    network.bind_ports(tx, row.id, host.name)
+    nodes.hold(tx, host.name, "server", row.id)
+    journal.changed(tx, "server", row.id, "schedule", ("host",), {"host": host.name})
+    return {"host": host.name, "spec": spec(row, network.ports_of(tx, [row.id]).get(row.id, ()))}
+
+
+def _unschedule(tx: db.Tx, run: Run) -> None:
+    row = tables.locked(tx, run.args["server_id"])
+    if row is None or row.host is None:
+        return
+    _let_go(tx, row)
+    network.unbind_ports(tx, row.id)
+    tables.move(tx, row, row.vm_state, row.task_state, host=None)
+
+
+def _let_go(tx: db.Tx, row: db.Row) -> None:
+    """The host keeps nothing of the server and the room it took is free."""
+    nodes.release(tx, "server", row.id)
+    placement.release(tx, row.id)
+    tx.delete(tables.server_seen, server_id=row.id)
+
+
+def _create_failed(tx: db.Tx, run: Run, error: Exception) -> None:
+    row = tables.by_id(tx, run.args["server_id"])
+    begun = {step.name: step for step in steps_of(tx.conn, run.id)}
+    for name, step in begun.items():
+        undone = begun.get(f"undo:{name}")
+        if name.startswith("ensure_server") and (undone is None or nodes.outcome(tx.conn, undone.call_id)[0] != "done"):
+            nodes.call(tx, str(step.host), nodes.NewCall("absent_server", {"server_id": run.args["server_id"]}, None))
+    if row is not None and row.vm_state == states.BUILDING and row.task_state != "deleting":
+        fault(tx, row, states.ERROR, error)
+
+
+def fault(tx: db.Tx, row: db.Row, vm_state: str, error: Exception) -> None:
+    """Upstream's fault: what the user is told, and for administrators the cause."""
+    known = isinstance(error, StepFailed)
+    told = {"code": 500, "message": str(error) if known else "An unexpected error: the log has its cause.", "created": tx.now.isoformat(),
+             "details": getattr(error, "detail", "") or (repr(error) if not known else "")}  # fmt: skip
+    tables.move(tx, row, vm_state, None, fault=told)
+    journal.changed(tx, "server", row.id, "fault", ("vm_state", "fault"), {"vm_state": vm_state})
+
+
+@task("compute.create_server", failed=_create_failed)
+def create_server(run: Run) -> None:
+    server_id = run.args["server_id"]
+    tried: dict[str, str] = {}
+    while True:
+        host, problem = _try(run, server_id, tried)
+        if problem is None:
+            break
+        tried[host] = str(problem)
+        if len(tried) == ATTEMPTS or not run.here(f"elsewhere:{len(tried)}", lambda tx: _elsewhere(tx, run, tried)):
+            raise problem
+        try:
+            run.node(f"absent_server:{len(tried)}", host, nodes.NewCall("absent_server", {"server_id": server_id}, UNDO_SECONDS))
+        except Cancelled:
+            raise
+        except StepFailed:
+            log.warning("server %s is not taken away from %s yet; its host is told again when the task ends", server_id, host)
+        run.here(f"unschedule:{len(tried)}", lambda tx: _unschedule(tx, run))
+    run.wait("wired", lambda conn: network.unwired(conn, host, server_id) is None or None,
+             lambda conn: f"applied:{network.unwired(conn, host, server_id) or host}", WIRES_SECONDS)  # fmt: skip
+    done = run.node("ensure_power", host, nodes.NewCall("ensure_power", {"server_id": server_id, "power": "running"}, POWER_SECONDS))
+    run.here("finish", lambda tx: finish(tx, run, states.ACTIVE, done, launched_at=tx.now))
+
+
+def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepFailed | None]:
+    """(a host, why it could not make the guest)."""
+    mark = f":{len(tried) + 1}" if tried else ""
+    first = plan.Choice((), {})
+    with run.cloud.db.read() as conn:
+        row = tables.by_id(conn, server_id)
+        if row is not None and row.host is None:
+            first = _choose(conn, run, row, tried)
+    placed = run.here(f"schedule{mark}", lambda tx: _schedule(tx, run, first, tried), undo=lambda tx, _: _unschedule(tx, run))
+    host, wanted = placed["host"], placed["spec"]
+    try:
+        run.node(f"ensure_image{mark}", host, nodes.NewCall("ensure_image", wanted["image"], IMAGE_SECONDS))
+        run.node(f"ensure_server{mark}", host, nodes.NewCall("ensure_server", {"spec": wanted, "power": "paused"}, GUEST_SECONDS),
+                 undo=nodes.NewCall("absent_server", {"server_id": server_id}, UNDO_SECONDS))  # fmt: skip
+    except Cancelled:
+        raise
+    except StepFailed as error:
+        return host, error
+    return host, None
+
+
+def _elsewhere(tx: db.Tx, run: Run, tried: Mapping[str, str]) -> bool:
+    row = tables.locked(tx, run.args["server_id"])
+    return row is not None and row.task_state != "deleting" and bool(_choose(tx, run, row, tried).candidates)
+
+
+def finish(tx: db.Tx, run: Run, vm_state: str, value: Mapping[str, Any] | None, **values: Any) -> None:
+    """The final write of a verb that went well."""
+    row = tables.locked(tx, run.args["server_id"])
+    if row is None or row.task_state in (None, "deleting"):
+        return  # reset by an administrator, or on its way out
+    tables.move(tx, row, vm_state, None, **values)
+    if value and value.get("power") and row.host:
+        tables.see(tx, row.id, row.host, value["power"])
+    journal.changed(tx, "server", row.id, run.kind.rpartition(".")[2], ("vm_state", "task_state"), {"vm_state": vm_state})
+
+
+# power
+
+
+def _power_failed(tx: db.Tx, run: Run, error: Exception) -> None:
+    row = tables.by_id(tx, run.args["server_id"])
+    if row is not None and row.task_state not in (None, "deleting"):
+        fault(tx, row, run.args["before"], error)
+
+
+def _power(name: str, after: str, verb: str, args: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    @task(f"compute.{name}_server", failed=_power_failed)
+    def work(run: Run) -> None:
+        server_id = run.args["server_id"]
+        with run.cloud.db.read() as conn:
+            row = tables.by_id(conn, server_id)
+        if row is None or row.host is None:
+            raise StepFailed("The server is not on a host.")
+        call = nodes.NewCall(verb, {"server_id": server_id, **args(run.args)}, POWER_SECONDS)
+        done = run.node(verb, row.host, call)
+        run.here("finish", lambda tx: finish(tx, run, after, done, **({"launched_at": tx.now} if name == "start" else {})))
+
+
+_power("start", states.ACTIVE, "ensure_power", lambda args: {"power": "running"})
+_power("stop", states.STOPPED, "ensure_power", lambda args: {"power": "shutdown", "timeout": 60})
+_power("pause", states.PAUSED, "ensure_power", lambda args: {"power": "paused"})
+_power("unpause", states.ACTIVE, "ensure_power", lambda args: {"power": "running"})
+_power("suspend", states.SUSPENDED, "ensure_power", lambda args: {"power": "suspended"})
+_power("resume", states.ACTIVE, "ensure_power", lambda args: {"power": "running"})
+_power("reboot", states.ACTIVE, "reboot_server", lambda args: {"hard": bool(args.get("hard")), "timeout": 60})
+
+
+# delete
+
+
+def _delete_failed(tx: db.Tx, run: Run, error: Exception) -> None:
+    row = tables.by_id(tx, run.args["server_id"])
+    if row is not None:
+        fault(tx, row, states.ERROR, error)
+
+
+@task("compute.delete_server", failed=_delete_failed)
+def delete_server(run: Run) -> None:
+    server_id = run.args["server_id"]
+    tombstone = {"server_id": server_id}
+    found = run.here("look", lambda tx: _look(tx, server_id))
+    host = found["host"]
+    if host is not None and found["alive"]:
+        try:
+            run.node("absent_server", host, nodes.NewCall("absent_server", tombstone, GUEST_SECONDS))
+        except Cancelled:
+            raise
+        except StepFailed:
+            if run.here("look_again", lambda tx: _look(tx, server_id))["alive"]:
+                raise
+            run.here("tombstone", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", tombstone, None)))
+    elif host is not None:
+        run.here("tombstone", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", tombstone, None)))
+    run.here("finish", lambda tx: _gone(tx, server_id))
+
+
+def _look(tx: db.Tx, server_id: str) -> dict[str, Any]:
+    row = tables.by_id(tx, server_id)
+    host = nodes.host_named(tx, row.host) if row is not None and row.host else None
+    return {"host": host.name if host is not None else None, "alive": host is not None and nodes.alive(host)}
+
+
+def _gone(tx: db.Tx, server_id: str) -> None:
+    row = tables.locked(tx, server_id)
+    if row is None:
+        return
+    network.release_ports(tx, row.id)
+    _let_go(tx, row)
+    tables.move(tx, row, states.DELETED, None, deleted_at=tx.now, terminated_at=tx.now)
+    tx.delete(tables.server_tags, server_id=row.id)
+    tx.delete(tables.console_tokens, server_id=row.id)
+    journal.changed(tx, "server", row.id, "deleted", ("vm_state", "deleted_at"))

@@ -1,0 +1,26 @@
+"""What the tests of compute share: an image, a flavor, a server that is ACTIVE."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fake_node import FakeNode
+
+
+@pytest.fixture(scope="module")
+def admin(running: Any, node: FakeNode) -> Iterator[Any]:
+    connection = running.connect("admin")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def image(admin: Any) -> Any:
+    return admin.image.create_image("cirros", data=io.BytesIO(b"\0" * 4096).read(), disk_format="raw", container_format="bare", visibility="public")
+
+
+@pytest.fixture(scope="module")
+def flavor(admin: Any) -> Any:
+    return admin.compute.create_flavor(name="m1.nano", ram=64, vcpus=1, disk=1, id="42")
