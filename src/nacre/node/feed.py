@@ -1,0 +1,182 @@
+"""Where a node gets its work from: the control plane over a unix socket, or a file.
+
+Both have the same face, `Source`. A Source raises ControlPlaneDown for everything that a later attempt may cure; whoever called backs
+off and repeats, which is harmless because `feed` sends the whole index of what is held and `report` is answered or sent again.
+"""
+
+import contextlib
+import http.client
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any, Protocol
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from nacre.node import console
+from nacre.node.calls import Call
+from nacre.node.deadline import NodeError
+from nacre.node.wires.driver import ControlPlaneDown, Document
+
+PROTOCOL = 1
+Index = dict[str, dict[str, int]]
+
+
+class Feed(msgspec.Struct):
+    """What differs from what the node holds: documents, (kind, id) that went, calls not among those named."""
+
+    epoch: int
+    documents: list[Document] = []
+    gone: list[tuple[str, str]] = []
+    calls: list[Call] = []
+
+
+class Bytes(Protocol):
+    def read(self, amount: int, /) -> bytes: ...
+
+
+class Source(Protocol):
+    def feed(self, have: Index, *, epoch: int, calls: list[str], wait: float) -> Feed:
+        """Held until something differs or `wait` seconds are over."""
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Results, applied and seen of docs/node-contract.md."""
+
+    def image(self, image_id: str) -> AbstractContextManager[Bytes]:
+        """The bytes of an image; an end that comes too soon raises. NodeError if the control plane does not give it."""
+
+    def put_image(self, image_id: str, file: IO[bytes]) -> None:
+        """Gives the control plane the bytes of an image that it asked for. NodeError if it does not take them."""
+
+    def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
+        """What the guest with `address` on the network or router `owner` may know about itself."""
+
+    def console(self, rendezvous: str) -> console.Far:
+        """The far end of a console. NodeError if nobody waits there."""
+
+    def close(self) -> None:
+        """Ends whatever is being waited for; it raises ControlPlaneDown."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("node", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class SocketSource:
+    """The control plane at `path`. One kept connection a thread; images and metadata get their own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kept = threading.local()
+        self._lock = threading.Lock()
+        self._open: set[_UnixConnection] = set()
+        self._closed = False
+
+    def feed(self, have: Index, *, epoch: int, calls: list[str], wait: float) -> Feed:
+        body = {"protocol": PROTOCOL, "epoch": epoch, "have": have, "calls": calls, "wait": wait}
+        return msgspec.json.decode(self._post("/node/v1/feed", body, wait + 20), type=Feed, strict=False)
+
+    def report(self, report: dict[str, Any]) -> None:
+        self._post("/node/v1/report", {"protocol": PROTOCOL, **report}, 30)
+
+    @contextlib.contextmanager
+    def image(self, image_id: str) -> Iterator[Bytes]:
+        with self._get(f"/node/v1/images/{quote(image_id, safe='')}", 60) as answer:
+            if answer.status != 200:
+                raise NodeError(f"image {image_id} is not available to this host", answer.read(2000).decode(errors="replace"))
+            yield answer
+
+    def put_image(self, image_id: str, file: IO[bytes]) -> None:
+        connection = self._connect(600)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        try:
+            connection.request("PUT", f"/node/v1/images/{quote(image_id, safe='')}", file, {"Content-Length": str(size)})
+            answer = connection.getresponse()
+            told = answer.read(2000).decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise NodeError(f"image {image_id} could not be sent", f"{type(error).__name__}: {error}") from error
+        finally:
+            self._drop(connection)
+        if answer.status != 200:
+            raise NodeError(f"image {image_id} is not accepted", f"{answer.status} {told}")
+
+    def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
+        with self._get("/node/v1/metadata?" + urlencode({kind: owner, "address": address}), 10) as answer:
+            body = answer.read()
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise ControlPlaneDown(f"metadata: {answer.status} {body[:200]!r}")
+            found: dict[str, Any] = msgspec.json.decode(body)
+            return found
+
+    def console(self, rendezvous: str) -> console.Far:
+        return console.dial(self.path, rendezvous)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            connections = list(self._open)
+        for connection in connections:
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _connect(self, timeout: float) -> _UnixConnection:
+        connection = _UnixConnection(self.path, timeout)
+        with self._lock:
+            if self._closed:
+                raise ControlPlaneDown("closed")
+            self._open.add(connection)
+        return connection
+
+    def _drop(self, connection: _UnixConnection) -> None:
+        connection.close()
+        with self._lock:
+            self._open.discard(connection)
+
+    def _post(self, path: str, body: dict[str, Any], timeout: float) -> bytes:
+        connection: _UnixConnection | None = getattr(self._kept, "connection", None)
+        if connection is None or connection.sock is None:
+            connection = self._kept.connection = self._connect(timeout)
+        elif connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        try:
+            connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._drop(connection)
+            self._kept.connection = None
+            raise ControlPlaneDown(f"{path}: {error or type(error).__name__}") from error
+        if answer.will_close:
+            self._drop(connection)
+            self._kept.connection = None
+        if answer.status != 200:
+            raise ControlPlaneDown(f"{path}: {answer.status} {content[:300].decode(errors='replace')}")
+        return content
+
+    @contextlib.contextmanager
+    def _get(self, path: str, timeout: float) -> Iterator[http.client.HTTPResponse]:
+        connection = self._connect(timeout)
+        try:
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise ControlPlaneDown(f"{path}: {error or type(error).__name__}") from error
+            yield answer
+        finally:
+            self._drop(connection)

@@ -1,0 +1,141 @@
+"""What a node must not forget between two lives of its agent: fences and results.
+
+A fence is (cloud epoch, attempt). The highest one seen for a resource stays on disk, synced before anything is done under it, so a
+call of an older attempt that arrives late, or of a cloud before it was restored, is refused even after a power cut. Beside it lies
+what one attempt noted once (`note`), by which an act that is no `ensure` can tell whether it was already done.
+
+Results stay on disk until the control plane has answered for them. They are not synced: after a power cut the same call comes again
+and every verb may be repeated.
+"""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+Fence = tuple[int, int]
+_KEPT = 7 * 86400
+
+
+class Result(msgspec.Struct, omit_defaults=True):
+    """`error` is one sentence, `detail` what an operator needs."""
+
+    id: str
+    ok: bool
+    value: dict[str, Any] | None = None
+    error: str | None = None
+    detail: str | None = None
+
+
+class _Kept(msgspec.Struct):
+    fence: Fence
+    notes: dict[str, str | None] = {}
+
+
+def file_name(name: str) -> str:
+    """`name` as one component of a path, whatever it holds."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "_"
+
+
+def write_file(path: Path, content: bytes, *, sync: bool) -> None:
+    """`path` holds `content` or what it held before, never a part; `sync`: also after a power cut."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    part.replace(path)
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class Fences:
+    """The highest fence of each resource, kept in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._kept: dict[str, _Kept] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def admit(self, resource: str, fence: Fence) -> bool:
+        """False if an attempt newer than `fence` was seen; otherwise `fence` is the highest from now on."""
+        with self._lock:
+            kept = self._load(resource)
+            if kept is not None and kept.fence >= fence:
+                return kept.fence == fence
+            self._store(resource, _Kept(fence))
+            return True
+
+    def current(self, resource: str) -> Fence | None:
+        with self._lock:
+            kept = self._load(resource)
+            return kept.fence if kept else None
+
+    def note(self, resource: str, fence: Fence, name: str, value: str | None) -> str | None:
+        """What was noted first under `name` within this attempt; it is `value` if nothing was."""
+        with self._lock:
+            kept = self._load(resource)
+            if kept is None or kept.fence != fence:
+                kept = _Kept(fence)
+            if name not in kept.notes:
+                self._store(resource, _Kept(fence, {**kept.notes, name: value}))
+                return value
+            return kept.notes[name]
+
+    def prune(self, alive: Collection[str]) -> None:
+        """Forgets resources that are not `alive` and were not spoken of for a week."""
+        names = {file_name(resource) for resource in alive}
+        for path in self.folder.iterdir():
+            if path.name not in names and path.stat().st_mtime < time.time() - _KEPT:
+                path.unlink(missing_ok=True)
+
+    def _load(self, resource: str) -> _Kept | None:
+        if resource not in self._kept:
+            path = self.folder / file_name(resource)
+            if not path.exists():
+                return None
+            self._kept[resource] = msgspec.json.decode(path.read_bytes(), type=_Kept)
+        return self._kept[resource]
+
+    def _store(self, resource: str, kept: _Kept) -> None:
+        write_file(self.folder / file_name(resource), msgspec.json.encode(kept), sync=True)
+        self._kept[resource] = kept
+
+
+class Results:
+    """Results that the control plane has not answered for, kept in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob("*.part"):
+            part.unlink()
+        found = [msgspec.json.decode(path.read_bytes(), type=Result) for path in sorted(folder.iterdir())]
+        self._kept = {result.id: result for result in found}
+
+    def put(self, result: Result) -> None:
+        with self._lock:
+            write_file(self.folder / file_name(result.id), msgspec.json.encode(result), sync=False)
+            self._kept[result.id] = result
+
+    def all(self) -> list[Result]:
+        with self._lock:
+            return list(self._kept.values())
+
+    def drop(self, ids: Collection[str]) -> None:
+        with self._lock:
+            for result_id in ids:
+                if self._kept.pop(result_id, None) is not None:
+                    (self.folder / file_name(result_id)).unlink(missing_ok=True)

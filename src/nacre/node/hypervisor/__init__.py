@@ -1,0 +1,1 @@
+"""Guests on one machine. `driver` is the contract; `libvirt` and `fake` keep it."""

@@ -1,0 +1,52 @@
+"""Wires in memory, keeping the contract: for tests and for thousands of simulated hosts."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from nacre.node.wires.driver import KINDS, Applied, Document, Wanted
+
+
+class FakeWires:
+    """`taps` names the ports whose tap is there; None means that of every port. A document put in `broken` as (kind, id) never applies."""
+
+    def __init__(self, taps: Iterable[str] | None = None) -> None:
+        self.taps = None if taps is None else set(taps)
+        self.broken: set[tuple[str, str]] = set()
+        self.alive = {"openvswitch": True, "dhcp": True, "l3": True, "metadata": True}
+        self.made: dict[str, dict[str, Document]] = {}
+        self.recovered = False
+        self.closed = False
+        self._changed: Callable[[], None] = lambda: None
+
+    def recover(self) -> None:
+        self.recovered = True
+
+    def apply(self, wanted: Wanted) -> Applied:
+        self.made = {kind: {id_: document for id_, document in wanted.get(kind, {}).items() if self._possible(document)} for kind in KINDS}
+        return {kind: {id_: document.version for id_, document in made.items()} for kind, made in self.made.items() if made}
+
+    def _possible(self, document: Document) -> bool:
+        if (document.kind, document.id) in self.broken:
+            return False
+        return document.kind != "port" or self.taps is None or document.id in self.taps
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+
+    def plug(self, port_id: str) -> None:
+        """The hypervisor made a tap."""
+        if self.taps is None:
+            self.taps = set(self.made.get("port", {}))
+        self.taps.add(port_id)
+        self._changed()
+
+    def unplug(self, port_id: str) -> None:
+        if self.taps is None:
+            self.taps = set(self.made.get("port", {}))
+        self.taps.discard(port_id)
+        self._changed()
+
+    def agents(self) -> Mapping[str, bool]:
+        return dict(self.alive)
+
+    def close(self) -> None:
+        self.closed = True

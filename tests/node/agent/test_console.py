@@ -1,0 +1,227 @@
+import base64
+import contextlib
+import hashlib
+import os
+import pty
+import socket
+import struct
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nacre.node.console import open_console, pipe
+from nacre.node.deadline import NodeError
+from nacre.node.feed import SocketSource
+
+
+class Browser:
+    """The far end: takes one websocket on a unix socket, written from the RFC rather than from the code under test."""
+
+    def __init__(self, path: Path, *, refuse: bool = False) -> None:
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.refuse, self.request = refuse, b""
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
+
+    def _accept(self) -> None:
+        self.connection, _ = self.listener.accept()
+        self.connection.settimeout(5)
+        while b"\r\n\r\n" not in self.request:
+            self.request += self.connection.recv(4096)
+        if self.refuse:
+            self.connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            return
+        key = self.request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+        self.connection.sendall(head % accept)
+
+    def send(self, payload: bytes, kind: int = 2, *, final: bool = True) -> None:
+        size = struct.pack(">B", len(payload)) if len(payload) < 126 else struct.pack(">BH", 126, len(payload))
+        if len(payload) > 65535:
+            size = struct.pack(">BQ", 127, len(payload))
+        self.connection.sendall(bytes([0x80 * final | kind]) + size + payload)
+
+    def frame(self) -> tuple[int, bytes]:
+        head = self._read(2)
+        size = head[1] & 0x7F
+        assert head[1] & 0x80, "a client masks"
+        size = {126: lambda: struct.unpack(">H", self._read(2))[0], 127: lambda: struct.unpack(">Q", self._read(8))[0]}.get(size, lambda: size)()
+        mask = self._read(4)
+        return head[0] & 0x0F, bytes(byte ^ mask[n % 4] for n, byte in enumerate(self._read(size)))
+
+    def data(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            found += self.frame()[1]
+        return found
+
+    def _read(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            chunk = self.connection.recv(size - len(found))
+            assert chunk, "closed"
+            found += chunk
+        return found
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Browser]:
+    browser = Browser(tmp_path / "api.sock")
+    yield browser
+    browser.listener.close()
+    with contextlib.suppress(AttributeError):
+        browser.connection.close()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def settles(true: object) -> bool:
+    end = time.monotonic() + 5
+    while not true():  # type: ignore[operator]
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def screen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def test_a_screen_is_piped_both_ways_and_both_ends_close(tmp_path: Path, far: Browser) -> None:
+    with screen(tmp_path / "vnc.sock") as listener:
+        pipe(open_console(tmp_path / "vnc.sock"), SocketSource(tmp_path / "api.sock").console("to/ken"))
+        far.thread.join()
+        assert far.request.startswith(b"GET /node/v1/consoles/to%2Fken HTTP/1.1\r\n")
+        guest, _ = listener.accept()
+        with guest:
+            guest.settimeout(5)
+            guest.sendall(b"RFB 003.008\n")
+            assert far.data(12) == b"RFB 003.008\n"
+            picture = os.urandom(200_000)
+            guest.sendall(picture)
+            assert far.data(len(picture)) == picture
+            far.send(b"first ", final=False)
+            far.send(b"ping", 9)
+            far.send(b"x" * 300, 0)
+            found = b""
+            while len(found) < 306:
+                found += guest.recv(1000)
+            assert found == b"first " + b"x" * 300
+            assert far.frame() == (10, b"ping")
+            far.send(b"", 8)
+            assert far.frame()[0] == 8
+            far.connection.close()
+            assert guest.recv(10) == b"", "the guest's end is closed with the browser's"
+
+
+def test_a_guest_that_ends_closes_the_browsers_end(tmp_path: Path, far: Browser) -> None:
+    with screen(tmp_path / "vnc.sock") as listener:
+        pipe(open_console(tmp_path / "vnc.sock"), SocketSource(tmp_path / "api.sock").console("t"))
+        far.thread.join()
+        listener.accept()[0].close()
+        assert far.frame()[0] == 8
+
+
+class Line:
+    """A guest's serial line as QEMU makes it: a terminal, and a log of all that is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machine, self.held = pty.openpty()
+        tty.setraw(self.held)
+        self.terminal, self.log = Path(os.ttyname(self.held)), folder / "console.log"
+        self.log.touch()
+
+    def say(self, text: bytes) -> None:
+        os.write(self.machine, text)
+        with self.log.open("ab") as log:
+            log.write(text)
+
+    def close(self) -> None:
+        os.close(self.machine)
+        os.close(self.held)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path)
+    yield made
+    with contextlib.suppress(OSError):
+        made.close()
+
+
+def test_a_terminal_is_piped_raw_and_let_go_when_the_browser_leaves(tmp_path: Path, far: Browser, line: Line) -> None:
+    line.say(b"what was said before\n")
+    before = descriptors()
+    pipe(open_console(line.terminal, line.log), SocketSource(tmp_path / "api.sock").console("t"))
+    far.thread.join()
+    assert far.data(21) == b"what was said before\n"
+    line.say(b"login: \n")
+    assert far.data(8) == b"login: \n", "no carriage return is added"
+    far.send(b"cirros\r")
+    assert os.read(line.machine, 100) == b"cirros\r", "and none is taken away"
+    far.connection.close()
+    assert settles(lambda: descriptors() <= before), "nothing is held, though the guest says nothing more"
+
+
+def test_another_reader_of_the_terminal_loses_nothing(tmp_path: Path, far: Browser, line: Line) -> None:
+    pipe(open_console(line.terminal, line.log), SocketSource(tmp_path / "api.sock").console("t"))
+    far.thread.join()
+    line.say(b"login: ")
+    assert far.data(7) == b"login: "
+    time.sleep(0.2)
+    assert os.read(line.held, 100) == b"login: "
+
+
+def test_a_terminal_that_nobody_else_reads_never_fills(tmp_path: Path, far: Browser, line: Line) -> None:
+    pipe(open_console(line.terminal, line.log), SocketSource(tmp_path / "api.sock").console("t"))
+    far.thread.join()
+    written = os.urandom(100_000)
+    sender = threading.Thread(target=lambda: [line.say(written[at : at + 1000]) for at in range(0, len(written), 1000)], daemon=True)
+    sender.start()
+    assert far.data(len(written)) == written
+    sender.join(5)
+    assert not sender.is_alive()
+
+
+def test_a_log_that_is_turned_is_followed(tmp_path: Path, far: Browser, line: Line) -> None:
+    pipe(open_console(line.terminal, line.log), SocketSource(tmp_path / "api.sock").console("t"))
+    far.thread.join()
+    line.say(b"old")
+    line.log.rename(tmp_path / "console.log.0")
+    line.say(b"new")
+    assert far.data(6) == b"oldnew"
+
+
+def test_a_guest_that_is_switched_off_ends_its_serial_console(tmp_path: Path, far: Browser, line: Line) -> None:
+    pipe(open_console(line.terminal, line.log), SocketSource(tmp_path / "api.sock").console("t"))
+    far.thread.join()
+    line.say(b"bye")
+    line.close()
+    assert far.data(3) == b"bye"
+    assert far.frame()[0] == 8
+
+
+def test_nobody_waits(tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match="nobody waits"):
+        SocketSource(tmp_path / "none.sock").console("t")
+    Browser(tmp_path / "api.sock", refuse=True)
+    with pytest.raises(NodeError, match="nobody waits") as refused:
+        SocketSource(tmp_path / "api.sock").console("t")
+    assert "403" in refused.value.detail
+    with pytest.raises(NodeError, match="cannot be opened"):
+        open_console(tmp_path / "none")
+    with pytest.raises(NodeError, match="cannot be opened"):
+        open_console(tmp_path / "none", tmp_path / "console.log")

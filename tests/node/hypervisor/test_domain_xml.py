@@ -1,0 +1,112 @@
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from nacre.node.hypervisor.domain_xml import NOVA, Machine, domain_xml
+from nacre.node.hypervisor.driver import ImageSpec, PortSpec, ServerSpec
+
+FOLDER = Path("/run/nacre/12345678/hosts/1/instances/6c1f1b4e-0000-4000-8000-000000000001")
+BASE = FOLDER.parent / "_base/0"
+SPEC = ServerSpec(
+    id="6c1f1b4e-0000-4000-8000-000000000001",
+    number=26,
+    name='a <b> & "c"',
+    project_id="p1",
+    vcpus=2,
+    memory_mb=96,
+    root_gb=1,
+    image=ImageSpec("i1", "qcow2"),
+    ports=(PortSpec("port-1", "fa:16:3e:00:00:01", "tapport-1", 1450), PortSpec("port-2", "fa:16:3e:00:00:02", "tapport-2")),
+    metadata={"flavor": {"name": "m1.nano"}, "owner": {"user_id": "u1", "user_name": "admin", "project_name": "demo"}, "created_at": "T"},
+)
+TCG = Machine(virt_type="qemu", cpu_mode="maximum")
+
+
+def parsed(spec: ServerSpec = SPEC, machine: Machine = TCG) -> ET.Element:
+    return ET.fromstring(domain_xml(spec, machine, FOLDER, BASE))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", "instance-0000001a"),
+        ("uuid", SPEC.id),
+        ("memory", "96"),
+        ("vcpu", "2"),
+        ("features/tcg/tb-cache", "32"),
+        ("sysinfo/system/entry[@name='manufacturer']", "OpenStack Foundation"),
+        ("sysinfo/system/entry[@name='product']", "OpenStack Nova"),
+        ("sysinfo/system/entry[@name='serial']", SPEC.id),
+        (f"metadata/{{{NOVA}}}instance/{{{NOVA}}}name", SPEC.name),
+        (f"metadata/{{{NOVA}}}instance/{{{NOVA}}}creationTime", "T"),
+        (f"metadata/{{{NOVA}}}instance/{{{NOVA}}}flavor/{{{NOVA}}}memory", "96"),
+        (f"metadata/{{{NOVA}}}instance/{{{NOVA}}}owner/{{{NOVA}}}user", "admin"),
+        (f"metadata/{{{NOVA}}}instance/{{{NOVA}}}owner/{{{NOVA}}}project", "demo"),
+    ],
+)
+def test_text(path: str, value: str) -> None:
+    assert parsed().findtext(path) == value
+
+
+@pytest.mark.parametrize(
+    ("path", "attributes"),
+    [
+        (".", {"type": "qemu"}),
+        ("cpu", {"mode": "maximum"}),
+        (f"metadata/{{{NOVA}}}instance/{{{NOVA}}}flavor", {"name": "m1.nano"}),
+        ("devices/disk/driver", {"type": "qcow2", "cache": "none", "discard": "unmap"}),
+        ("devices/disk/source", {"file": str(FOLDER / "disk")}),
+        ("devices/disk/target", {"dev": "vda", "bus": "virtio"}),
+        ("devices/interface[1]/mac", {"address": "fa:16:3e:00:00:01"}),
+        ("devices/interface[1]/source", {"bridge": "br-int"}),
+        ("devices/interface[1]/virtualport", {"type": "openvswitch"}),
+        ("devices/interface[1]/virtualport/parameters", {"interfaceid": "port-1"}),
+        ("devices/interface[1]/target", {"dev": "tapport-1"}),
+        ("devices/interface[1]/mtu", {"size": "1450"}),
+        ("devices/interface[1]/driver/host", {"csum": "off", "gso": "off", "tso4": "off"}),
+        ("devices/interface[1]/driver/guest", {"csum": "off", "tso6": "off"}),
+        ("devices/interface[2]/target", {"dev": "tapport-2"}),
+        ("devices/serial", {"type": "pty"}),
+        ("devices/serial/log", {"file": str(FOLDER / "console.log")}),
+        ("devices/graphics/listen", {"type": "socket", "socket": str(FOLDER / "run/vnc.sock")}),
+        ("devices/memballoon", {"model": "virtio"}),
+    ],
+)
+def test_attributes(path: str, attributes: dict[str, str]) -> None:
+    found = parsed().find(path)
+    assert found is not None and attributes.items() <= found.attrib.items()
+
+
+def changed(**other: Any) -> ServerSpec:
+    return msgspec.structs.replace(SPEC, **other)
+
+
+def test_kvm_has_no_translation_cache_and_a_kernel_switch_no_checksum_settings() -> None:
+    found = parsed(machine=Machine(virt_type="kvm", cpu_mode="host-model", userspace_switch=False))
+    assert found.get("type") == "kvm" and found.find("features/tcg") is None
+    assert found.find("devices/interface/driver/host") is None and found.find("clock/timer[@name='hpet']") is not None
+    assert parsed(machine=Machine(virt_type="qemu")).find("cpu") is None
+
+
+def test_q35_has_room_for_what_is_plugged_in_later() -> None:
+    found = parsed(machine=Machine("qemu", chipset="q35")).findall("devices/controller[@type='pci']")
+    controllers = [(c.get("index"), c.get("model")) for c in found]
+    assert controllers[0] == ("0", "pcie-root") and len([1 for _, model in controllers if model == "pcie-root-port"]) == 10
+
+
+def test_more_disks_come_in_upstreams_order() -> None:
+    disks = parsed(changed(ephemeral_gb=1, swap_mb=8)).findall("devices/disk")
+    seen = [(disk.find("target").get("dev"), Path(disk.find("source").get("file")).name, disk.find("driver").get("type")) for disk in disks]  # type: ignore[union-attr,arg-type]
+    assert seen == [("vda", "disk", "qcow2"), ("vdb", "disk.eph0", "raw"), ("vdc", "disk.swap", "raw")]
+
+
+@pytest.mark.parametrize("metadata", [{}, {"flavor": "m1.nano"}, {"flavor": None, "owner": None}, {"owner": {"user_id": "u"}}])
+def test_metadata_may_say_little(metadata: dict[str, Any]) -> None:
+    assert parsed(changed(metadata=metadata)).find(f"metadata/{{{NOVA}}}instance/{{{NOVA}}}owner/{{{NOVA}}}project").get("uuid") == "p1"  # type: ignore[union-attr]
+
+
+def test_a_name_that_xml_cannot_hold_is_written_as_it_can_be() -> None:
+    assert parsed(changed(name="bad\x00\x1b\ud800 name")).findtext(f"metadata/{{{NOVA}}}instance/{{{NOVA}}}name") == "bad\ufffd\ufffd\ufffd name"

@@ -1,0 +1,93 @@
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nacre.node.metadata import Metadata
+from nacre.node.metadata_child import page, target_of
+from nacre.node.wires.driver import ControlPlaneDown
+
+FILES = {
+    "openstack/latest/meta_data.json": "{}",
+    "openstack/2018-08-27/meta_data.json": "{}",
+    "latest/meta-data/instance-id": "i-1",
+    "latest/meta-data/public-keys/": "0=key",
+    "latest/meta-data/public-keys/0/openssh-key": "ssh-ed25519 A",
+    "latest/user-data": "hello",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/", "latest\nopenstack"),
+        ("/openstack", "2018-08-27\nlatest"),
+        ("/openstack/latest/", "meta_data.json"),
+        ("/latest", "meta-data/\nuser-data"),
+        ("/latest/meta-data/", "instance-id\npublic-keys/"),
+        ("/latest/meta-data/public-keys", "0=key"),
+        ("/latest/meta-data/public-keys/0/openssh-key", "ssh-ed25519 A"),
+        ("//latest//user-data", "hello"),
+        ("/latest/meta", None),
+        ("/../etc/passwd", None),
+    ],
+)
+def test_pages(path: str, expected: str | None) -> None:
+    assert page(FILES, path) == expected
+
+
+def test_requests() -> None:
+    assert target_of(b"GET /a%20b?x=1 HTTP/1.1\r\nHost: h") == ("GET", "/a b", True)
+    assert target_of(b"GET http://169.254.169.254/a HTTP/1.1\r\nConnection: Close") == ("GET", "/a", False)
+    assert target_of(b"GET / HTTP/1.0") == ("GET", "/", False)
+    assert target_of(b"POST / HTTP/1.1\r\nContent-Length: 5")[2] is False, "a body is not read as the next request"
+    for bad in (b"", b"GET /", b"GET x HTTP/1.1", b"GET / FTP/1.1", b"GET / / HTTP/1.1"):
+        with pytest.raises(ValueError):
+            target_of(bad)
+
+
+class Control:
+    def __init__(self) -> None:
+        self.answer: dict[str, Any] | None = {"files": FILES}
+        self.down = False
+        self.asked: list[tuple[str, str, str]] = []
+
+    def __call__(self, kind: str, id_: str, address: str) -> dict[str, Any] | None:
+        self.asked.append((kind, id_, address))
+        if self.down:
+            raise ControlPlaneDown("down")
+        return self.answer
+
+
+def test_answers_are_kept_for_when_nobody_answers_and_forgotten_with_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = Control()
+    service = Metadata(tmp_path / "m", control, lambda: None)
+    look = service._look_up
+    control.down = True
+    assert look("network", "n", "10.0.0.5") == (503, {})
+    control.down = False
+    assert look("network", "n", "10.0.0.5") == (200, FILES)
+    assert look("network", "n", "10.0.0.5") == (200, FILES) and len(control.asked) == 2, "a boot asks many times in a moment"
+    fresh = Metadata(tmp_path / "m", control, lambda: None)
+    control.down = True
+    assert fresh._look_up("network", "n", "10.0.0.5") == (200, FILES)
+    assert fresh._look_up("network", "other", "10.0.0.5") == (503, {})
+    control.down, control.answer = False, None
+    assert fresh._look_up("network", "n", "10.0.0.5") == (404, {})
+    control.down = True
+    assert fresh._look_up("network", "n", "10.0.0.5") == (503, {})
+    with pytest.raises(ValueError):
+        fresh._look_up("network", "n", "../../x")
+
+
+def test_nobody_but_root_reads_what_is_kept(tmp_path: Path) -> None:
+    service = Metadata(tmp_path / "m", Control(), lambda: None)
+    service._look_up("router", "r", "10.0.0.6")
+    (kept,) = (tmp_path / "m").rglob("*.json")
+    assert kept.stat().st_mode & 0o077 == 0 and json.loads(kept.read_text())["files"] == FILES
+    service._forget(("router", "r"))
+    assert not list((tmp_path / "m").rglob("*"))
+    with contextlib.suppress(OSError):
+        service.close()
