@@ -1,0 +1,167 @@
+"""The command line. Each verb loads only what it needs, so `status` and `exec` answer at once."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nacre.cli.trouble import DEFAULT_HOME, Trouble, typed
+from nacre.core.config import Home
+
+if TYPE_CHECKING:
+    from nacre.sandbox.host import SandboxHost
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="A whole OpenStack cloud in one program."
+)
+RUN_INSIDE = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+HomeOption = Annotated[Path, typer.Option("--home", envvar="NACRE_HOME", help="The folder that holds this cloud.")]
+NodeOption = Annotated[int, typer.Option("--node", help="Which host of the cloud.")]
+
+
+@app.command()
+def up(
+    home: HomeOption = DEFAULT_HOME,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API.  [15000 at first]")] = None,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay; ending this command ends the cloud's processes.")] = False,
+    hypervisor: Annotated[str | None, typer.Option(help="libvirt, or fake: the same program on pretended hosts.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, max=64, help="How many hosts on this machine.  [1 at first]")] = None,
+    fake_hosts: Annotated[int | None, typer.Option(min=1, max=1000, help="How many hosts to pretend.")] = None,
+) -> None:
+    """Install what is missing and start the cloud. Harmless to repeat."""
+    from nacre.cli import up as verb
+
+    clients = Path(os.environ.get("NACRE_CLIENTS", "/opt/nacre/clients/bin"))
+    verb.run(Home(home), verb.Order(port, hypervisor, fake_hosts, nodes, foreground, clients))
+
+
+@app.command()
+def down(
+    home: HomeOption = DEFAULT_HOME,
+    guests: Annotated[bool, typer.Option("--guests", help="Shut guests and their hosts down too.")] = False,
+    wipe: Annotated[bool, typer.Option("--wipe", help="End everything and delete the cloud with all its data.")] = False,
+) -> None:
+    """Stop the cloud's processes; guests go on."""
+    from nacre.cli import down as verb
+
+    print(verb.run(Home(home), guests=guests, wipe=wipe))
+
+
+@app.command()
+def status(
+    home: HomeOption = DEFAULT_HOME, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+) -> None:
+    """Every process of the cloud: role, pid, memory, restarts."""
+    from nacre.cli import status as verb
+
+    verb.show(Home(home), as_json=as_json)
+
+
+@app.command()
+def logs(
+    service: Annotated[str | None, typer.Argument(help="api, worker, node, up, or a service like compute.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines come.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The lines as they are.")] = False,
+) -> None:
+    """What the cloud's processes have logged."""
+    from nacre.cli import logs as verb
+
+    verb.show(Home(home), service, follow=follow, raw=as_json)
+
+
+@app.command("exec", context_settings=RUN_INSIDE)
+def execute(context: typer.Context, home: HomeOption = DEFAULT_HOME, node: NodeOption = 1) -> None:
+    """Run a command inside a host, as if typed on that machine:  nacre exec -- virsh list --all"""
+    if not context.args:
+        raise Trouble("Which command?  For example:  sudo ./nacre exec -- virsh list --all")
+    from nacre.sandbox import exec as inside
+
+    sys.exit(inside.run(_host(home, node), context.args))
+
+
+@app.command()
+def shell(home: HomeOption = DEFAULT_HOME, node: NodeOption = 1) -> None:
+    """A shell inside a host, in the folder with its guests."""
+    from nacre.sandbox import exec as inside
+
+    sys.exit(inside.shell(_host(home, node)))
+
+
+node_app = typer.Typer(no_args_is_help=True, help="Further hosts: a token here, join there.")
+app.add_typer(node_app, name="node")
+
+
+@node_app.command()
+def token(
+    home: HomeOption = DEFAULT_HOME,
+    minutes: Annotated[int, typer.Option(min=1, max=10080, help="How long it is good.")] = 60,
+) -> None:
+    """Print (last) a token with which one host may join, once. With the first the API begins to listen for nodes, on a port of its own."""
+    from nacre.cli import join as verb
+
+    print(verb.token(Home(home), minutes * 60))
+
+
+@node_app.command()
+def join(
+    given: Annotated[str, typer.Argument(metavar="TOKEN", help="What  nacre node token  printed.")],
+    sandbox: Annotated[int, typer.Option(min=2, max=254, help="The number of the further sandbox host.")],
+    home: HomeOption = DEFAULT_HOME,
+    host: Annotated[str | None, typer.Option(help="Its name.  [nacre-NUMBER]")] = None,
+    url: Annotated[str | None, typer.Option(help="Where the cloud's API is.  [this home's]")] = None,
+) -> None:
+    """Make a further host part of the cloud: its key stays there, the cloud signs its certificate."""
+    from nacre.cli import join as verb
+
+    print(verb.join(Home(home), verb.Wish(given, sandbox, host, url)))
+
+
+@app.command(hidden=True, context_settings=RUN_INSIDE)
+def tool(context: typer.Context, name: str, home: HomeOption = DEFAULT_HOME) -> None:
+    """The commands in the home's bin folder: nova-manage, openstack-status, openstack-service."""
+    from nacre.cli import operator
+
+    sys.exit(operator.run(Home(home), name, context.args))
+
+
+@app.command(context_settings=RUN_INSIDE)
+def test(context: typer.Context) -> None:
+    """Test the program:  nacre test [fast|services|machine|rules] [pytest arguments]"""
+    from nacre.cli import testing
+
+    sys.exit(testing.run(context.args))
+
+
+def _host(home: Path, number: int) -> "SandboxHost":
+    from nacre.sandbox.host import SandboxHost
+
+    if os.geteuid():
+        raise Trouble("This needs root: put sudo in front.")
+    host = SandboxHost(Home(home), number)
+    if not host.running():
+        raise Trouble(f"Host {host.name} of {home} is not running: type  {typed('up', home)}")
+    return host
+
+
+def main() -> None:
+    """Runs one verb. What a person must know comes last, on stderr, with exit status 1."""
+    try:
+        app(prog_name="nacre")
+    except Trouble as trouble:
+        sys.stdout.flush()
+        print(f"nacre: {trouble}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except OSError as error:
+        traceback.print_exc()
+        print(f"nacre: {error}. Correct that, then type the same command again.", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,216 @@
+"""What the supervisor starts: `nacre api|worker|node|up --supervise`, and the short jobs `nacre job ...`.
+
+Each takes the lock of its role first, so there is never a second one. `api` and `worker` begin as root: they mount the home at a path
+that everybody can walk, in a mount namespace of their own; `api` opens its listening sockets in the machine's and in the host's
+network; then they become the unprivileged user for good. Only `node` stays root; it runs inside the host's namespaces, where the home
+is already mounted.
+
+At a start of the whole cloud the slow part of `api` and `worker`, loading the program, runs beside the jobs that prepare the database and
+start the host: they wait at `Gate` for what they need.
+"""
+
+import argparse
+import faulthandler
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from nacre.cli import alive, confine
+from nacre.core import log
+from nacre.core.config import Config, ConfigError, Home, load
+
+ALREADY_RUNS = 11
+_GATE_LIMIT = 120.0
+_HOST_LIMIT = 30.0
+
+
+class Gate:
+    """A job that others wait for: closed while its file exists."""
+
+    def __init__(self, home: Path, job: str) -> None:
+        self.path = home / "run" / f"{job}.wait"
+
+    def close(self) -> None:
+        self.path.touch()
+
+    def open(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def wait(self, seconds: float = _GATE_LIMIT) -> None:
+        """Raises TimeoutError when the job takes longer."""
+        deadline = time.monotonic() + seconds
+        while self.path.exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.path.stem} does not end")
+            time.sleep(0.02)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one process to its end; never returns to the command line."""
+    parser = argparse.ArgumentParser(prog="nacre")
+    parser.add_argument("verb")
+    parser.add_argument("job", nargs="?")
+    parser.add_argument("--supervise", action="store_true")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host", type=int)
+    given = parser.parse_args(arguments)
+    home = Home(given.home)
+    signal.signal(signal.SIGTERM, _terminated)
+    faulthandler.enable()
+    try:
+        config = load(home.path / "nacre.toml")
+        if given.verb == "job":
+            return _job(given.job, home, config, given.host)
+        role = given.verb if given.host is None else f"{given.verb}-{given.host}"
+        if not alive.hold(home.path / "run", role):
+            sys.exit(ALREADY_RUNS)
+        confine.name_process(f"nacre-{given.verb}")
+        log.setup(home.path / "logs", given.verb, debug=config.DEFAULT.debug)
+        _run(given.verb, home, config, given.host)
+    except ConfigError as error:
+        sys.exit(str(error))
+    except Exception as error:
+        logging.getLogger("nacre").critical("%s ends: %s", given.verb, error, exc_info=error)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def _run(verb: str, home: Home, config: Config, host: int | None) -> None:
+    match verb:
+        case "up":
+            from nacre.cli import supervisor
+
+            supervisor.Supervisor(home, config).run()
+        case "api":
+            _api(home, config)
+        case "worker":
+            confine.mount_home(home)
+            _unprivileged(home, "worker")
+            program = _program()
+            Gate(home.reach, "prepare").wait()
+            program.run_worker(home, config)
+        case "node":
+            _node(home, config, host)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _program() -> Any:
+    return importlib.import_module("nacre.program")
+
+
+def _unprivileged(home: Home, process: str) -> None:
+    """For the rest of its life this process is the unprivileged user and sees the home at its reachable path."""
+    confine.become("nacre")
+    log.setup(home.reach / "logs", process)
+
+
+def _api(home: Home, config: Config) -> None:
+    # Loaded before privileges go, because the host's network can be entered only once the host runs.
+    program = _program()
+    hosts = host_numbers(config)
+    Gate(home.path, "prepare").wait()
+    sockets = [socket.create_server((config.nacre.host, config.nacre.port), backlog=1024)]
+    node_sockets = [socket.create_server((config.nacre.host, config.nacre.node_port), backlog=256)] if config.nacre.node_port else []
+    if config.nacre.hypervisor != "fake":
+        sockets += _listen_inside(home, config, hosts)
+        node_sockets += _listen_for_joined(home, config)
+    confine.mount_home(home)
+    _unprivileged(home, "api")
+    names = [host_name(number) for number in hosts]
+    program.serve_api(home, config, sockets=sockets, node_hosts=names, node_sockets=node_sockets)
+
+
+def _listen_inside(home: Home, config: Config, hosts: Iterable[int]) -> list[socket.socket]:
+    """A socket in each host, so that one address is the API's outside and inside. A host that does not come is left out; the supervisor
+    starts the api again when it does."""
+    from nacre.sandbox.host import SandboxError, SandboxHost
+
+    sockets, deadline = [], time.monotonic() + _HOST_LIMIT
+    for number in hosts:
+        try:
+            Gate(home.path, f"host-{number}").wait(max(deadline - time.monotonic(), 0.1))
+            sockets.append(SandboxHost(home, number).listen(config.nacre.host, config.nacre.port))
+        except (TimeoutError, SandboxError, OSError) as error:
+            logging.getLogger("nacre").warning("the api does not listen in host %d: %s", number, error)
+    return sockets
+
+
+def _listen_for_joined(home: Home, config: Config) -> list[socket.socket]:
+    """Hosts that joined reach the controller as further machines would: at the underlay address of host 1."""
+    from nacre.sandbox.host import SandboxError, SandboxHost
+
+    try:
+        return [SandboxHost(home, 1).listen("0.0.0.0", config.nacre.node_port)] if config.nacre.node_port else []
+    except (SandboxError, OSError) as error:
+        logging.getLogger("nacre").warning("the api does not listen for nodes in host 1: %s", error)
+        return []
+
+
+def all_numbers(config: Config) -> list[int]:
+    """The hosts of this cloud on this machine and those that joined it."""
+    return [*host_numbers(config), *config.nacre.joined]
+
+
+def host_numbers(config: Config) -> range:
+    """The hosts of this cloud on this machine, known by their sockets."""
+    return range(1, 1 + (config.nacre.fake_hosts if config.nacre.hypervisor == "fake" else config.nacre.nodes))
+
+
+def host_name(number: int) -> str:
+    return f"nacre-{number}"
+
+
+def _node(home: Home, config: Config, host: int | None) -> None:
+    if host is None:
+        confine.mount_home(home)
+        _unprivileged(home, "node")
+    node = importlib.import_module("nacre.node.run")
+    numbers = [host] if host is not None else list(host_numbers(config))
+    node.run(home, config, {host_name(number): home.host(number) for number in numbers})
+
+
+def _job(job: str, home: Home, config: Config, host: int | None) -> None:
+    """Short work of a start. What goes wrong is one line on stderr and exit status 1."""
+    log.setup(home.path / "logs", "up", debug=config.DEFAULT.debug)
+    try:
+        match job:
+            case "host":
+                from nacre.sandbox.host import SandboxHost
+
+                SandboxHost(home, host or 1).ensure()
+            case "prepare":
+                from nacre.cli import layout
+
+                admin, demo = layout.password(home, "admin"), layout.password(home, "demo")
+                confine.mount_home(home)
+                _unprivileged(home, "api")
+                _program().prepare(home, config, admin, demo)
+            case "node-token":
+                seconds = int(json.load(sys.stdin)["seconds"])
+                confine.mount_home(home)
+                _unprivileged(home, "api")
+                print(_program().node_token(home, config, seconds))
+            case "first-image":
+                order = json.load(sys.stdin)
+                confine.mount_home(home)
+                _unprivileged(home, "api")
+                _program().first_image(home, config, Path(order["file"]))
+            case _:
+                sys.exit(f"no such job: {job}")
+    except Exception as error:
+        logging.getLogger("nacre").exception("job %s failed", job)
+        print(f"{job}: {error}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)

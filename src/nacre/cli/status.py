@@ -1,0 +1,75 @@
+"""`nacre status`: every process of a cloud, told from the outside: it asks locks and the kernel, no process of the cloud."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nacre.cli import alive, credentials, down, layout, supervisor
+from nacre.cli.trouble import Trouble, typed
+from nacre.core.config import ConfigError, Home, load
+
+
+@dataclass(frozen=True)
+class Process:
+    """`pid` as the machine sees it; `pss_mb` is None when it cannot be read; `host` is empty for what belongs to no host."""
+
+    role: str
+    pid: int
+    pss_mb: float | None
+    restarts: int
+    host: str = ""
+
+
+def processes(home: Home) -> list[Process]:
+    """Ours, then each host's daemons, DHCP servers and guests. Raises Trouble when this user cannot see them."""
+    services: dict[str, Any] = supervisor.read_state(home).get("services", {})
+    found = []
+    try:
+        for role in down.roles(home):
+            if pid := alive.holder(home.path / "run", role):
+                name, _, host = role.partition("-")
+                restarts = services.get(role, {}).get("restarts", 0)
+                found.append(Process(name, pid, alive.pss_mb(pid), restarts, f"nacre-{host}" if host else ""))
+    except PermissionError as error:
+        raise Trouble("This needs root: type  sudo ./nacre status") from error
+    for sandbox in reversed(down.sandboxes(home)):
+        if sandbox.running():
+            found.append(Process("init", sandbox.pid(), alive.pss_mb(sandbox.pid()), 0, sandbox.name))
+            found += [Process(seen.role, seen.pid, alive.pss_mb(seen.pid), seen.restarts, sandbox.name) for seen in sandbox.processes()]
+    return found
+
+
+def report(home: Home) -> dict[str, Any]:
+    """What `--json` prints."""
+    if not layout.is_home(home.path):
+        return {"home": str(home.path), "running": False, "processes": []}
+    if os.geteuid():
+        raise Trouble("This needs root: type  sudo ./nacre status")
+    found = processes(home)
+    try:
+        url = credentials.authority(load(home.path / "nacre.toml"))
+    except ConfigError:
+        url = None
+    running = {"up", "api", "worker", "node"} <= {process.role for process in found}
+    return {"home": str(home.path), "running": running, "api": url, "processes": [asdict(process) for process in found]}
+
+
+def show(home: Home, *, as_json: bool) -> None:
+    facts = report(home)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    if not facts["processes"]:
+        print(f"No cloud runs in {home.path}.")
+        return
+    print(f"{facts['api']}   {home.path}\n")
+    rows = [("ROLE", "HOST", "PID", "PSS MB", "RESTARTS")]
+    rows += [(row["role"], row["host"] or "-", str(row["pid"]), str(row["pss_mb"] or "-"), str(row["restarts"])) for row in facts["processes"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        words = [cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        print("  ".join(words).rstrip())
+    missing = sorted({"up", "api", "worker", "node"} - {row["role"] for row in facts["processes"]})
+    if missing:
+        print(f"\nNot running: {', '.join(missing)}. Type  {typed('up', home.path)}")

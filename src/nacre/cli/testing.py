@@ -1,0 +1,51 @@
+"""`nacre test [layer] [--all] [pytest arguments]`: the tests of the clone, with this very interpreter.
+
+Layers, in the order of CI: `rules` (the house rules, lint and types), `fast` (no privileges, no network but loopback), `services`
+(a real PostgreSQL and friends: what needs them, then the tests of every API again on PostgreSQL), `machine` (real guests, switches,
+namespaces, on a fresh home). Without a layer all of them run, each to its end, and one failure fails the whole. `--all` adds the tests
+marked `long`, which take long or need large packages (a browser).
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from nacre.cli.trouble import Trouble
+
+_BOTH_CORES = ["-n", "2", "--dist", "loadfile"]
+_APIS = ("core", "identity", "image", "placement", "network", "compute")
+LAYERS = {
+    "rules": [["tests/rules"]],
+    "fast": [["tests", "--ignore=tests/rules", "-m", "not services and not machine", *_BOTH_CORES]],
+    "services": [
+        ["tests", "--ignore=tests/rules", "-m", "services"],
+        [*(f"tests/{api}" for api in _APIS), "--database", "postgresql", "-m", "not services and not machine", *_BOTH_CORES],
+    ],
+    "machine": [["tests", "--ignore=tests/rules", "-x", "-m", "machine and not long"]],
+}
+_ALL = {**LAYERS, "machine": [["tests", "--ignore=tests/rules", "-x", "-m", "machine"]]}
+
+
+def run(arguments: list[str]) -> int:
+    """Exit status: 0 if every layer passed. Raises Trouble when this is no clone."""
+    clone = Path(__file__).parents[3]
+    if not (clone / "tests").is_dir():
+        raise Trouble("The tests are in the clone: type  sudo ./nacre test  there.")
+    table = _ALL if "--all" in arguments else LAYERS
+    layers, rest = list(LAYERS), [argument for argument in arguments if argument != "--all"]
+    if rest and rest[0] in LAYERS:
+        layers, rest = rest[:1], rest[1:]
+    failed = [layer for layer in layers if not _passes(clone, layer, [[*run, *rest] for run in table[layer]])]
+    if len(layers) > 1:
+        print("\n" + "\n".join(f"{layer:<9} {'FAILED' if layer in failed else 'passed'}" for layer in layers))
+    return 1 if failed else 0
+
+
+def _passes(clone: Path, layer: str, runs: list[list[str]]) -> bool:
+    print(f"\n== {layer}", flush=True)
+    begun = time.monotonic()
+    pytest = [sys.executable, "-m", "pytest"]
+    passed = [not subprocess.run([*pytest, *run], cwd=clone, check=False).returncode for run in runs]
+    print(f"== {layer}: {'passed' if all(passed) else 'FAILED'} in {time.monotonic() - begun:.0f} s", flush=True)
+    return all(passed)

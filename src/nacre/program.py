@@ -1,0 +1,160 @@
+"""The one file that knows every service: what a cloud is made of and how its processes start.
+
+    prepare       database, keys, first rows (short-lived, before the first start; idempotent)
+    serve_api     the `nacre api` process
+    run_worker    the `nacre worker` process
+    first_image   registers the image `nacre-guest` through the API's own path
+"""
+
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from nacre import compute, identity, image, network
+from nacre.compute import changes as compute_changes
+from nacre.compute import loops as compute_loops
+from nacre.compute import routes as compute_routes
+from nacre.compute import tasks as compute_tasks
+from nacre.core import config as settings
+from nacre.core import consoles, ids, joining, node_api, tls
+from nacre.core.bells import Bells
+from nacre.core.caller import System
+from nacre.core.cloud import Cloud
+from nacre.core.config import Config, Home
+from nacre.core.consoles import meetings
+from nacre.core.db import Database
+from nacre.core.http import App, Service
+from nacre.core.loops import Loop, Loops
+from nacre.core.policy import Policy
+from nacre.core.worker import Worker
+from nacre.identity import loops as identity_loops
+from nacre.identity import routes as identity_routes
+from nacre.image import loops as image_loops
+from nacre.image import routes as image_routes
+from nacre.network import loops as network_loops
+from nacre.network import routes as network_routes
+from nacre.placement import routes as placement_routes
+
+SERVICES: tuple[Service, ...] = (
+    identity_routes.SERVICE, image_routes.SERVICE, placement_routes.SERVICE, compute_routes.SERVICE, network_routes.SERVICE,
+)  # fmt: skip
+CONSOLES = consoles.service(compute.spend_console)
+MOUNTED = (*SERVICES, CONSOLES)
+TASKS = (compute_tasks, compute_changes)
+LOOPS: tuple[Loop, ...] = (
+    Loop("expire-calls", 5, node_api.expire_calls, topic=""), *identity_loops.LOOPS, *image_loops.LOOPS, *network_loops.LOOPS, *compute_loops.LOOPS,
+)  # fmt: skip
+
+
+def make_cloud(home: Home, config: Config, process: str) -> Cloud:
+    """The cloud as one process sees it. `process` names its ear."""
+    bells = Bells(home.reach / "run" / "bells", process)
+    return Cloud(
+        home=home, config=config, bells=bells,
+        db=Database(config.database.connection or home.database_url, bells.ring),
+        policies=policies(home),
+        authenticate=identity.authenticate,
+        public_url=f"https://{config.nacre.host}:{config.nacre.port}",
+        services={service.name: service for service in SERVICES},
+    )  # fmt: skip
+
+
+def policies(home: Home) -> dict[str, Policy]:
+    """Each service's rules, with its operator's overrides in `<home>/policy/`."""
+    return {service.name: Policy(service.rules, [home.reach / "policy" / f"{service.name}.yaml"]) for service in SERVICES}
+
+
+def app(cloud: Cloud) -> App:
+    return App(cloud, MOUNTED, root=lambda base: identity.versions(f"{base}/identity"))
+
+
+def behind() -> node_api.Behind:
+    """What the node API finds in the services."""
+    return node_api.Behind(
+        render={**network.DOCUMENTS, **compute.DOCUMENTS},
+        reported=(compute.reported, network.reported),
+        image=image.for_node,
+        store=image.from_node,
+        metadata=compute.metadata,
+        console=meetings.node,
+    )
+
+
+def serve_api(home: Home, config: Config, sockets: Sequence[socket.socket], node_hosts: Sequence[str],
+              node_sockets: Sequence[socket.socket] = ()) -> None:  # fmt: skip
+    """The `nacre api` process; returns when told to stop. `node_sockets` are for nodes that joined."""
+    from nacre.core import serve
+
+    cloud = make_cloud(home, config, "api")
+    heartbeats = node_api.Heartbeats(cloud)
+    inner = behind()
+    nodes = {home.node_socket(host): node_api.NodeApp(cloud, host, inner, heartbeats) for host in node_hosts}
+    keys = home.reach / "keys"
+    public: ASGIApp = app(cloud)
+    certificate, joined = (keys / "server.crt", keys / "server.key"), None
+    if node_sockets:
+        local = frozenset(node_hosts)
+        public = joining.Join(public, cloud, local, keys)
+        certified = joining.ByCertificate(lambda host: node_api.NodeApp(cloud, host, inner, heartbeats), local)
+        joined = serve.Joined(certified, node_sockets, tls.node_context(certificate, keys / "node-ca.crt"))
+    try:
+        serve.serve(public, sockets, certificate=certificate, nodes=nodes, background=[heartbeats.forever], joined=joined)
+    finally:
+        cloud.bells.close()
+        cloud.db.close()
+
+
+def run_worker(home: Home, config: Config) -> None:
+    """The `nacre worker` process; returns when told to stop."""
+    cloud = make_cloud(home, config, "worker")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    here = f"{socket.gethostname()[:48]}-{home.mark}"  # a home has one worker at a time: the next one goes on with the loops at once
+    worker, loops = Worker(cloud, f"worker-{ids.hex_id()[:8]}"), Loops(cloud, LOOPS, here)
+    worker.start()
+    loops.start()
+    stop.wait()
+    loops.stop()
+    worker.stop()
+    cloud.bells.close()
+    cloud.db.close()
+
+
+def prepare(home: Home, config: Config, admin_password: str, demo_password: str) -> None:
+    """Bring the database to this program's schema and make the first rows; harmless when repeated."""
+    from nacre.core import schema
+
+    cloud = make_cloud(home, config, "prepare")
+    schema.upgrade(cloud.db)
+    with cloud.db.write(System(ids.request_id())) as tx:
+        identity.bootstrap(tx, cloud, {"admin": admin_password, "demo": demo_password}, SERVICES)
+        network.bootstrap(tx)
+    cloud.bells.close()
+    cloud.db.close()
+
+
+def node_token(home: Home, config: Config, seconds: int) -> str:
+    """A new token's secret with which one machine may join."""
+    cloud = make_cloud(home, config, "node-token")
+    with cloud.db.write(System(ids.request_id())) as tx:
+        secret = joining.make(tx, seconds)
+    cloud.bells.close()
+    cloud.db.close()
+    return secret
+
+
+def first_image(home: Home, config: Config, file: Path) -> None:
+    """Register `file` as the public image `nacre-guest`; harmless when there is one."""
+    cloud = make_cloud(home, config, "first-image")
+    image.register(cloud, System(ids.request_id()), name="nacre-guest", file=file, project_id=identity.project_named(cloud, "admin"))
+    cloud.bells.close()
+    cloud.db.close()
+
+
+def load_config(home: Home) -> Config:
+    return settings.load(home.path / "nacre.toml")
