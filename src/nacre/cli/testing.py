@@ -22,9 +22,9 @@ LAYERS = {
         ["tests", "--ignore=tests/rules", "-m", "services"],
         [*(f"tests/{api}" for api in _APIS), "--database", "postgresql", "-m", "not services and not machine", *_BOTH_CORES],
     ],
-    "machine": [["tests", "--ignore=tests/rules", "-x", "-m", "machine and not long"]],
+    "machine": [["tests", "--ignore=tests/rules", "--maxfail=5", "-m", "machine and not long"]],
 }
-_ALL = {**LAYERS, "machine": [["tests", "--ignore=tests/rules", "-x", "-m", "machine"]]}
+_ALL = {**LAYERS, "machine": [["tests", "--ignore=tests/rules", "--maxfail=10", "-m", "machine"]]}
 
 
 def run(arguments: list[str]) -> int:
