@@ -1,18 +1,27 @@
-"""Bells wake; they carry no work. Every process of a cloud has a datagram socket in `<home>/run/bells/`; `ring` sends the topic to
-all of them. A bell may be lost (full buffer, dead process) or ring twice: who waits always looks at the database first and has a
-time limit. Topics: `tasks`, `node:<host>`, `task:<id>`, `call:<id>`.
+"""Bells wake; they carry no work. A bell may be lost (full buffer, dead process, database away) or ring twice: who waits always looks
+at the database first and has a time limit. Topics: `tasks`, `node:<host>`, `task:<id>`, `call:<id>`.
 
-With PostgreSQL the same face will be LISTEN/NOTIFY.
+With SQLite every process of a cloud has a datagram socket in `<home>/run/bells/`; `ring` sends the topics to all of them. With
+PostgreSQL one thread a process holds a connection that listens and notifies (`ListenNotify`), so bells reach other machines too.
+NOTIFY is sent after the commit, not in it: inside, it would hold a lock that all committing transactions of the database share.
+After a lost connection every ear is woken once, because nobody knows what rang meanwhile.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
+import select
 import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger("nacre.bells")
+_CHANNEL = "nacre_bells"
+_PAYLOAD = 7900  # bytes; PostgreSQL takes less than 8000
 
 
 class Bells:
@@ -94,3 +103,80 @@ class Bells:
         if self._folder is not None:
             self._path.unlink(missing_ok=True)
             self._socket.close()
+
+
+class ListenNotify(Bells):
+    """The ear of a process whose database is PostgreSQL. `dial()` gives a psycopg connection in autocommit."""
+
+    def __init__(self, dial: Callable[[], Any]) -> None:
+        super().__init__(None)
+        self._dial = dial
+        self._pending: set[str] = set()
+        self._told, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._thread = threading.Thread(target=self._forever, name="bells", daemon=True)
+        self._thread.start()
+
+    def ring(self, topics: set[str]) -> None:
+        self._hear(topics)
+        with self._lock:
+            self._pending |= topics
+        self._nudge()
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: the thread is woken anyway
+            os.write(self._wake, b".")
+
+    def _forever(self) -> None:
+        pause = 0.1
+        while not self._closed:
+            try:
+                with contextlib.closing(self._dial()) as conn:
+                    conn.execute(f"LISTEN {_CHANNEL}")
+                    self._hear_everything()
+                    pause = 0.1
+                    self._serve(conn)
+            except Exception as error:  # whatever it is: without bells everything comes seconds later, with this thread dead it always would
+                if pause < 0.2:
+                    _log.warning("bells are silent: %s", error)
+                select.select([self._told], [], [], pause)
+                self._drain()
+                pause = min(pause * 2, 2.0)
+
+    def _serve(self, conn: Any) -> None:
+        me = conn.info.backend_pid
+        while not self._closed:
+            select.select([conn.fileno(), self._told], [], [])
+            self._drain()
+            with self._lock:
+                pending, self._pending = self._pending, set()
+            for payload in _payloads(pending):
+                conn.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, payload))
+            for notice in conn.notifies(timeout=0):
+                if notice.pid != me:
+                    self._hear(set(notice.payload.split("\n")))
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._told, 65536)
+
+    def _hear_everything(self) -> None:
+        with self._lock:
+            topics = set(self._ears)
+        self._hear(topics)
+
+    def close(self) -> None:
+        super().close()
+        self._nudge()
+        self._thread.join(timeout=10)
+
+
+def _payloads(topics: set[str]) -> Iterator[str]:
+    """The topics in as few notifications as they fit in."""
+    payload = ""
+    for topic in sorted(topics):
+        if payload and len(payload.encode()) + len(topic.encode()) >= _PAYLOAD:
+            yield payload
+            payload = ""
+        payload = f"{payload}\n{topic}" if payload else topic
+    if payload:
+        yield payload

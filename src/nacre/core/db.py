@@ -5,11 +5,15 @@ file lock, then `BEGIN IMMEDIATE` (busy-timeout polling alone gives a p99 near a
 COMMITTED transaction. What a change must tell others (bells) is collected in the transaction and rung after the commit: a bell
 only wakes, so one lost between commit and ring costs seconds, never work.
 
+A PostgreSQL that does not answer is `Unreachable`, which a request answers as 503. One that was lost during a commit may or may not have
+committed: nothing was acknowledged, and who goes on (a task) looks at the rows first.
+
 Races: a unique or serialisation failure is a normal answer. `again()` runs the whole verb anew, at most 5 times, so a verb must keep
 all its effects inside its one transaction. Nothing may sleep, hash, render or call out while a write transaction is open.
 """
 
 import fcntl
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from nacre.core import clock
-from nacre.core.errors import Conflict
+from nacre.core.errors import BadRequest, Conflict, Unavailable
 
 T = TypeVar("T")
 Row = sa.Row[Any]
@@ -31,6 +35,23 @@ metadata = sa.MetaData(
                        "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
 )  # fmt: skip
 Json = sa.JSON(none_as_null=True)
+_log = logging.getLogger("nacre.db")
+
+# A server that is gone without a word is noticed within half a minute; what the URL says wins.
+_PATIENCE = {
+    "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25000,
+    "application_name": "nacre",
+}  # fmt: skip
+# SQLSTATEs of a server that is not there for us now: connection, authorisation, resources, operator's intervention, a standby.
+_GONE = ("08", "28", "3D", "53", "57", "25006")
+
+
+class Unreachable(Unavailable):
+    """The database does not answer. `reason` is for the operator."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The database of this cloud does not answer at the moment, try again later.")
+        self.reason = f"the database does not answer: {reason}"
 
 
 class Who(Protocol):
@@ -97,11 +118,14 @@ class Database:
         self.rung = rung
         self._thread_lock = threading.Lock()
         self._file_lock = -1
+        self._silent = False
         options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20}
         if self.sqlite:
             self._file_lock = os.open(f"{Path(self.url.database or '')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         else:
-            options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+            self._patience = {name: value for name, value in _PATIENCE.items() if name not in self.url.query}
+            options = {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10, "pool_pre_ping": True, "isolation_level": "READ COMMITTED",
+                       "connect_args": self._patience}  # fmt: skip
             if self.url.drivername == "postgresql":
                 self.url = self.url.set(drivername="postgresql+psycopg")
         self.engine = sa.create_engine(self.url, **options)
@@ -112,19 +136,43 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection on one snapshot; what it changes is rolled back."""
-        with self.engine.connect() as conn:
+        with self._answering(), self.engine.connect() as conn:
             yield conn
 
     @contextmanager
     def write(self, who: Who) -> Iterator[Tx]:
         """One transaction, committed at the end of the block, rolled back by an exception."""
-        with self._one_writer(), self.engine.connect() as plain:
+        with self._answering(), self._one_writer(), self.engine.connect() as plain:
             conn = plain.execution_options(nacre_write=True) if self.sqlite else plain
             with conn.begin():
                 tx = Tx(conn, who)
                 yield tx
         if tx.bells:
             self.rung(tx.bells)
+
+    def dial(self) -> Any:
+        """A psycopg connection of its own, in autocommit (PostgreSQL)."""
+        arguments, options = self.engine.dialect.create_connect_args(self.url)
+        return self.engine.dialect.connect(*arguments, **{**options, **self._patience, "autocommit": True})
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Tells a database that is away, and values that it cannot hold, from everything else that may go wrong."""
+        try:
+            yield
+        except exc.DataError as error:
+            raise BadRequest("A value is too long, out of range, or holds a character that cannot be stored.") from error
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            reason = "" if self.sqlite else why_gone(error)
+            if not reason:
+                raise
+            if not self._silent:
+                self._silent = True
+                _log.warning("the database does not answer: %s", reason)
+            raise Unreachable(reason) from error
+        if self._silent:
+            self._silent = False
+            _log.warning("the database answers again")
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
@@ -153,6 +201,19 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
 
 def _sqlite_begin(conn: sa.Connection) -> None:
     conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("nacre_write") else "BEGIN")
+
+
+def why_gone(error: Exception) -> str:
+    """One line if a PostgreSQL is not there for us (now), else nothing."""
+    if isinstance(error, exc.TimeoutError):
+        return "all connections of this process are in use"
+    if not isinstance(error, exc.DBAPIError):
+        return ""
+    state = getattr(error.orig, "sqlstate", None)
+    broken = error.connection_invalidated or (state is None and isinstance(error, exc.OperationalError))
+    if not (broken or (state or "").startswith(_GONE)):
+        return ""
+    return "; ".join(line.strip() for line in str(error.orig).splitlines() if line.strip()) or "the connection was lost"
 
 
 def again(verb: Callable[[], T], times: int = 5) -> T:

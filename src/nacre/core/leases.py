@@ -40,6 +40,10 @@ def take(cloud_db: db.Database, who: db.Who, name: str, owner: str, seconds: flo
             return False
         if row.until - instant[1] > seconds / 2:
             return True
+    return db.again(lambda: _take(cloud_db, who, name, owner, seconds))
+
+
+def _take(cloud_db: db.Database, who: db.Who, name: str, owner: str, seconds: float) -> bool:
     with cloud_db.write(who) as tx:
         instant = now(tx)
         values = {"owner": owner, "boot": instant[0], "until": instant[1] + seconds}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from nacre.core import ids, leases, log
+from nacre.core import db, ids, leases, log
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 
@@ -70,5 +70,7 @@ class Loops:
         try:
             if leases.take(self.cloud.db, who, f"loop:{loop.name}", self.owner, max(30.0, loop.every * 3)):
                 loop.run(self.cloud, who)
+        except db.Unreachable:
+            pass  # said once, by the database's own log line
         except Exception:
             _log.exception("loop %s failed, it runs again in %s s", loop.name, loop.every)

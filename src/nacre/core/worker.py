@@ -1,7 +1,8 @@
 """The worker's half of durable tasks: claim, run as far as it goes, unwind, renew leases (theory: `tasks.py`).
 
 Races: two workers may look at the same task; the claim is one `UPDATE` in a write transaction. A lease is renewed by a thread of its
-own every third of its time; a worker stalled for longer loses the task and notices at its next step.
+own every third of its time; a worker stalled for longer loses the task and notices at its next step. A database that goes away in the
+middle of a step is no failure of the task: its thread stands down and, when the database is back, claims what it still holds.
 """
 
 import logging
@@ -23,11 +24,11 @@ _log = logging.getLogger("nacre.tasks")
 def claim(cloud: Cloud, owner: str, who: db.Who) -> tuple[db.Row, dict[str, db.Row]] | None:
     """The oldest task that may run, leased to `owner`, with its saved steps."""
     with cloud.db.read() as conn:
-        if conn.execute(_runnable(leases.now(conn))).first() is None:
+        if conn.execute(_runnable(leases.now(conn), owner)).first() is None:
             return None
     with cloud.db.write(who) as tx:
         instant = leases.now(tx)
-        query = _runnable(instant)
+        query = _runnable(instant, owner)
         found = tx.first(query if cloud.db.sqlite else query.with_for_update(skip_locked=True))
         if found is None:
             return None
@@ -39,16 +40,17 @@ def claim(cloud: Cloud, owner: str, who: db.Who) -> tuple[db.Row, dict[str, db.R
     return row, saved
 
 
-def _runnable(instant: tuple[str, float]) -> sa.Select[Any]:
+def _runnable(instant: tuple[str, float], owner: str) -> sa.Select[Any]:
     older = tasks.alias("older")
     blocked = sa.exists().where(older.c.resource == tasks.c.resource, older.c.seq < tasks.c.seq, older.c.state.in_(OPEN))
     due = sa.and_(tasks.c.until.is_not(None), leases.over(tasks.c.boot, tasks.c.until, instant))
-    free = sa.or_(tasks.c.state == "queued", sa.and_(tasks.c.state.in_(("running", "parked")), due))
+    dropped = sa.and_(tasks.c.state == "running", tasks.c.owner == owner)  # who asks runs nothing at the moment
+    free = sa.or_(tasks.c.state == "queued", sa.and_(tasks.c.state.in_(("running", "parked")), due), dropped)
     return sa.select(tasks.c.seq).where(tasks.c.finished_at.is_(None), free, ~blocked).order_by(tasks.c.seq).limit(1)
 
 
 def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Callable[[str, str], None] = lambda when, step: None) -> bool:
-    """Claim and run one task as far as it goes; False when there was none. `fault(when, step)` is the tests' way in."""
+    """Claim and run one task as far as it goes; False when there was none. Raises db.Unreachable: the task is still `owner`'s. `fault(when, step)` is the tests' way in."""
     claimed = claim(cloud, owner, who)
     if claimed is None:
         return False
@@ -61,6 +63,8 @@ def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Callable[[str, str], N
             try:
                 KINDS[row.kind].function(run)
                 run.end("done", None)
+            except db.Unreachable:
+                raise
             except Exception as error:
                 _unwind(run, error, recorded=False)
         else:
@@ -90,6 +94,8 @@ def _collect(run: Run, function: Callable[[Run], None]) -> None:
     run.phase = "collecting"
     try:
         function(run)
+    except db.Unreachable:
+        raise
     except (Collected, Exception):  # whatever made it fail may happen again; the undos of the steps before are known by then
         pass
 
@@ -128,6 +134,8 @@ class Worker:
             try:
                 if run_one(self.cloud, owner, who):
                     continue
+            except db.Unreachable:
+                clock_wait = 0.5
             except Exception:
                 _log.exception("a task could not be run; it is tried again")
                 clock_wait = 0.5
@@ -148,6 +156,8 @@ class Worker:
                         continue
                 with self.cloud.db.write(_Idle()) as tx:
                     tx.execute(tasks.update().where(tasks.c.state == "running", mine).values(until=leases.now(tx)[1] + LEASE))
+            except db.Unreachable:
+                pass
             except Exception:
                 _log.exception("leases could not be renewed")
 
