@@ -48,9 +48,10 @@ class Postgres:
                   "--locale", "C.UTF-8")  # fmt: skip
 
     def start(self) -> None:
-        where = f"-c listen_addresses={'127.0.0.1' if self.port else chr(39) * 2} -c port={self.port or 5432} -c unix_socket_directories={self.folder}"
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-w", "-o", f"{where} -c fsync=off -c max_connections=200",
-                  "start")  # fmt: skip
+        listen = "127.0.0.1" if self.port else "''"
+        where = f"-c listen_addresses={listen} -c port={self.port or 5432} -c unix_socket_directories={self.folder}"
+        options = f"{where} -c fsync=off -c max_connections=200"
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-w", "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "stop")

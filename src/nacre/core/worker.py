@@ -50,7 +50,8 @@ def _runnable(instant: tuple[str, float], owner: str) -> sa.Select[Any]:
 
 
 def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Callable[[str, str], None] = lambda when, step: None) -> bool:
-    """Claim and run one task as far as it goes; False when there was none. Raises db.Unreachable: the task is still `owner`'s. `fault(when, step)` is the tests' way in."""
+    """Claim and run one task as far as it goes; False when there was none. Raises db.Unreachable: the task is still `owner`'s.
+    `fault(when, step)` is the tests' way in."""
     claimed = claim(cloud, owner, who)
     if claimed is None:
         return False
