@@ -122,6 +122,14 @@ server_seen = sa.Table(
     sa.Column("host", sa.String(255), nullable=False, index=True),
     sa.Column("power", sa.String(16), nullable=False),       # states.POWER, or "missing"
 )  # fmt: skip
+server_decisions = sa.Table(
+    "server_decisions", db.metadata,
+    sa.Column("server_id", sa.String(36), primary_key=True),
+    sa.Column("at", sa.DateTime, nullable=False),            # task create: the last decision
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("host", sa.String(255)),                       # None: no host could take it
+    sa.Column("body", db.Json, nullable=False),              # explanation.py
+)  # fmt: skip
 compute_hosts = sa.Table(
     "compute_hosts", db.metadata,
     sa.Column("host", sa.String(255), primary_key=True),

@@ -173,6 +173,7 @@ class NodeApp:
             nodes.register(tx, self.host)
             for result in report.results:
                 told = (result.get("value"), str(result.get("error") or ""), str(result.get("detail") or ""))
+                nodes.timed(tx, str(result["id"]), result.get("timing"))
                 nodes.finish(tx, str(result["id"]), bool(result["ok"]), *told)
                 tasks.wake(tx, f"call:{result['id']}")
             current = report.epoch in (0, nodes.epoch(tx))  # what was true of another epoch's documents says nothing of these

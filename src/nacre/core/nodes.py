@@ -9,6 +9,7 @@ changes again is rendered anew at the next feed, because its version moved. A ca
 made later always win over calls made earlier.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +21,7 @@ from nacre.core import clock, db, ids
 
 PROTOCOL = 1
 DEAD_AFTER = 45.0
+_LONGEST_TIMING = 32768
 _big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 hosts = sa.Table(
@@ -40,12 +42,13 @@ calls = sa.Table(
     sa.Column("host", sa.String(255), nullable=False),
     sa.Column("verb", sa.String(64), nullable=False),
     sa.Column("args", db.Json, nullable=False),
-    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False, index=True),
     sa.Column("deadline", sa.DateTime),
     sa.Column("state", sa.String(16), nullable=False),   # open, done, failed
     sa.Column("value", db.Json),
     sa.Column("error", sa.Text),
     sa.Column("detail", sa.Text),
+    sa.Column("timing", db.Json),                        # reports: what the node did, and how long that took
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Column("finished_at", sa.DateTime),
     sa.Index("ix_node_calls_open", "host", sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'")),
@@ -128,6 +131,12 @@ def finish(tx: db.Tx, call_id: str, ok: bool, value: Any, error: str, detail: st
                      error=error or None, detail=detail or None, finished_at=tx.now)  # fmt: skip
     tx.ring(f"call:{call_id}")
     return bool(done)
+
+
+def timed(tx: db.Tx, call_id: str, timing: Any) -> None:
+    """What a node did for a call that is about to be finished; what is no timing, or too much of one, is left out."""
+    if isinstance(timing, dict) and len(json.dumps(timing)) <= _LONGEST_TIMING:
+        tx.update(calls, {"id": call_id, "state": "open"}, timing=timing)
 
 
 def open_calls(conn: db.Conn, host: str) -> list[db.Row]:

@@ -36,7 +36,7 @@ tasks = sa.Table(
     sa.Column("id", sa.String(36), nullable=False, unique=True),
     sa.Column("kind", sa.String(64), nullable=False),
     sa.Column("resource", sa.String(128), nullable=False, index=True),
-    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False, index=True),
     sa.Column("user_id", sa.String(64)),
     sa.Column("project_id", sa.String(64)),
     sa.Column("args", db.Json, nullable=False),

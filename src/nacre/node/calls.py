@@ -23,6 +23,7 @@ from nacre.core.log import request_id
 from nacre.node.commands import CommandFailed
 from nacre.node.deadline import Deadline, NodeError, Unreachable
 from nacre.node.fences import Fence, Fences, Result, Results
+from nacre.node.trace import recording
 
 log = logging.getLogger(__name__)
 _REMEMBERED = 1000
@@ -78,7 +79,7 @@ class Pool:
 
 class _Job:
     def __init__(self, call: Call, key: str, fenced: bool) -> None:
-        self.call, self.key, self.fenced = call, key, fenced
+        self.call, self.key, self.fenced, self.came = call, key, fenced, time.monotonic()
         self.limit = _LONGEST if call.deadline is None else call.deadline
         self.deadline = Deadline(self.limit)
 
@@ -177,10 +178,12 @@ class Calls:
                 self._running[job.key] = job
         if job.fenced and (self.fences.current(job.key) or call.fence) > call.fence:
             job.deadline.cancel("fenced")
-        try:
-            result = Result(call.id, True, value=self._result(job, verb))
-        except Exception as error:
-            result = failure(call.id, error)
+        with recording(began - job.came) as trace:
+            try:
+                result = Result(call.id, True, value=self._result(job, verb))
+            except Exception as error:
+                result = failure(call.id, error)
+        result.timing = trace.told()
         if job.fenced:
             with self._lock:
                 self._running.pop(job.key, None)

@@ -1,7 +1,10 @@
 """Host commands: a list of arguments with a time limit, never a shell string; a failure keeps what the command said."""
 
+import shlex
 import subprocess
 from collections.abc import Sequence
+
+from nacre.node.trace import noted
 
 
 class CommandFailed(Exception):
@@ -15,6 +18,11 @@ class CommandFailed(Exception):
 
 def run(argv: Sequence[str], *, timeout: float = 30, stdin: str | None = None) -> str:
     """Standard output of `argv`. Raises CommandFailed."""
+    with noted(shlex.join(argv)):
+        return _run(argv, timeout, stdin)
+
+
+def _run(argv: Sequence[str], timeout: float, stdin: str | None) -> str:
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:

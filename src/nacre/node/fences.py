@@ -23,13 +23,14 @@ _KEPT = 7 * 86400
 
 
 class Result(msgspec.Struct, omit_defaults=True):
-    """`error` is one sentence, `detail` what an operator needs."""
+    """`error` is one sentence, `detail` what an operator needs, `timing` what it did and how long that took (trace.py)."""
 
     id: str
     ok: bool
     value: dict[str, Any] | None = None
     error: str | None = None
     detail: str | None = None
+    timing: dict[str, Any] | None = None
 
 
 class _Kept(msgspec.Struct):

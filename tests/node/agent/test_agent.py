@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -128,7 +129,10 @@ def test_a_document_waits_for_its_tap(node: Node) -> None:
 def test_a_call_is_run_and_what_it_made_is_seen(node: Node) -> None:
     node.start()
     node.controller.call("c1", "ensure_server", {"spec": spec(), "power": "paused"})
-    assert node.controller.result("c1") == {"id": "c1", "ok": True, "value": {"power": "paused", "domain": "instance-00000001"}}
+    result = node.controller.result("c1")
+    timing = result.pop("timing")
+    assert result == {"id": "c1", "ok": True, "value": {"power": "paused", "domain": "instance-00000001"}}
+    assert abs(timing["at"] - time.time()) < 10 and 0 <= timing["waited_ms"] < 5000 and 0 <= timing["ms"] < 5000 and timing["commands"] == []
     node.controller.call("c2", "ensure_power", {"server_id": SERVER, "power": "running"})
     assert node.controller.result("c2")["value"] == {"power": "running"}
     node.controller.until(lambda: node.controller.seen["servers"] == {SERVER: {"power": "running", "domain": "instance-00000001"}})
@@ -328,7 +332,9 @@ def test_a_call_waits_for_a_hypervisor_that_comes_back(node: Node) -> None:
     node.start()
     node.hypervisor.away = 2
     node.controller.call("c", "ensure_server", {"spec": spec(), "power": "running"})
-    assert node.controller.result("c") == {"id": "c", "ok": True, "value": {"power": "running", "domain": "instance-00000001"}}
+    result = node.controller.result("c")
+    assert result.pop("timing")["ms"] >= 1000, "two pauses"
+    assert result == {"id": "c", "ok": True, "value": {"power": "running", "domain": "instance-00000001"}}
     assert node.hypervisor.began == ["server 1"] * 3
     node.hypervisor.away = 1000
     node.controller.call("late", "ensure_power", {"server_id": SERVER, "power": "shutdown"}, fence=(1, 2), deadline=0.8)

@@ -24,6 +24,7 @@ from nacre.node.commands import CommandFailed
 from nacre.node.deadline import Deadline, NodeError
 from nacre.node.disks import confined
 from nacre.node.hypervisor.driver import ImageSpec
+from nacre.node.trace import noted
 
 QEMU_USER = "libvirt-qemu"
 _CHUNK = 1 << 20
@@ -125,7 +126,7 @@ class ImageCache:
             raise NodeError(f"image {image.image_id} has no hash by which it could be verified")
         digest, size = hashlib.new(image.hash_algo, usedforsecurity=False), 0
         try:
-            with self.fetch(image.image_id) as source:
+            with noted(f"fetch image {image.image_id}"), self.fetch(image.image_id) as source:
                 while chunk := source.read(_CHUNK):
                     deadline.check()
                     digest.update(chunk)

@@ -31,6 +31,7 @@ from nacre.node.disks.file import FileDisks
 from nacre.node.hypervisor import machine, probe
 from nacre.node.hypervisor.domain_xml import Machine, domain_xml, nic_xml
 from nacre.node.hypervisor.driver import Console, ConsoleKind, ImageSpec, PortSpec, Power, Resources, SeenServer, ServerSpec, Wanted
+from nacre.node.trace import noted
 
 log = logging.getLogger(__name__)
 _CONSOLE_LIMIT = 1 << 20
@@ -200,7 +201,7 @@ class LibvirtHypervisor:
         if domain is None or self.incarnation(spec.id) is None:
             self.disks.ensure(spec, deadline)
             deadline.check()
-            with _told("the hypervisor does not accept the guest"):
+            with noted(f"libvirt: define {spec.domain}"), _told("the hypervisor does not accept the guest"):
                 domain = self.connection.get().defineXML(domain_xml(spec, self._machine(), *self.disks.files(spec)))
             if power != "shutdown":
                 self._start(domain, power)
@@ -244,7 +245,7 @@ class LibvirtHypervisor:
         domain = self._find(server_id)
         if domain is not None:
             self._shut_down(domain, deadline, 0)
-            with _told("the hypervisor does not forget the guest"), _already(libvirt.VIR_ERR_NO_DOMAIN):
+            with noted(f"libvirt: undefine {domain.name()}"), _told("the hypervisor does not forget the guest"), _already(libvirt.VIR_ERR_NO_DOMAIN):
                 domain.undefineFlags(_FORGET)
         self.disks.absent(folder.name)
 
@@ -386,7 +387,7 @@ class LibvirtHypervisor:
 
     def _start(self, domain: Any, power: Wanted) -> None:
         """A guest that is off starts in `power`; one that is on is resumed or paused."""
-        with _told("the guest could not be started"):
+        with noted(f"libvirt: {domain.name()} {power}"), _told("the guest could not be started"):
             state = power_of(*domain.state()[:2])
             if state == power:
                 return
@@ -402,7 +403,7 @@ class LibvirtHypervisor:
     def _shut_down(self, domain: Any, deadline: Deadline, timeout: float) -> None:
         """Off: asked for `timeout` seconds (a paused guest cannot hear), then without asking."""
         asked, patience = 0.0, Deadline(timeout)
-        with _told("the guest could not be stopped"):
+        with noted(f"libvirt: {domain.name()} shutdown"), _told("the guest could not be stopped"):
             while domain.isActive() and not patience.over() and power_of(*domain.state()[:2]) == "running":
                 if patience.left() <= timeout - asked:
                     with _already(libvirt.VIR_ERR_OPERATION_INVALID):
