@@ -21,7 +21,7 @@ from nacre.compute import routes as compute_routes
 from nacre.compute import tasks as compute_tasks
 from nacre.core import config as settings
 from nacre.core import consoles, ids, joining, node_api, tls
-from nacre.core.bells import Bells
+from nacre.core.bells import Bells, ListenNotify
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 from nacre.core.config import Config, Home
@@ -52,10 +52,11 @@ LOOPS: tuple[Loop, ...] = (
 
 def make_cloud(home: Home, config: Config, process: str) -> Cloud:
     """The cloud as one process sees it. `process` names its ear."""
-    bells = Bells(home.reach / "run" / "bells", process)
+    database = Database(config.database.connection or home.database_url)
+    bells = Bells(home.reach / "run" / "bells", process) if database.sqlite else ListenNotify(database.dial)
+    database.rung = bells.ring
     return Cloud(
-        home=home, config=config, bells=bells,
-        db=Database(config.database.connection or home.database_url, bells.ring),
+        home=home, config=config, bells=bells, db=database,
         policies=policies(home),
         authenticate=identity.authenticate,
         public_url=f"https://{config.nacre.host}:{config.nacre.port}",

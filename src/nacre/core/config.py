@@ -60,7 +60,17 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`connection`: postgresql://user:password@host/database; None is SQLite in the home."""
+
     connection: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.connection is None:
+            return
+        url, _, _ = self.connection.partition("?")
+        scheme, _, rest = url.partition("://")
+        if scheme not in ("postgresql", "postgresql+psycopg") or not rest.partition("/")[2]:
+            raise ValueError("connection is not  postgresql://user:password@host/database")  # never the value: it holds a password
 
 
 class Ml2(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

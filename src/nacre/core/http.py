@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import anyio
@@ -30,12 +30,14 @@ from starlette.websockets import WebSocket
 from nacre.core import db, ids, log
 from nacre.core.caller import Caller
 from nacre.core.cloud import Cloud
-from nacre.core.errors import BadRequest, Error, MethodNotAllowed, NotFound, TooLarge, Unauthorized, UnsupportedMedia
+from nacre.core.errors import BadRequest, Error, MethodNotAllowed, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
 from nacre.core.versions import ALWAYS, Body, Microversions, Version
 
 PUBLIC = "public"
 SIGNED = "signed"
 MAX_BODY = 1 << 20
+PATIENCE = 60.0
+T = TypeVar("T")
 _log = logging.getLogger("nacre.http")
 
 
@@ -259,17 +261,23 @@ class App:
             return Caller(self.cloud, request_id)
         if not needed:
             return Caller(self.cloud, request_id, token=token)
-        return await anyio.to_thread.run_sync(self.cloud.authenticate, self.cloud, token, request_id, limiter=self.limiter)
+        return await self._in_thread(lambda: self.cloud.authenticate(self.cloud, token, request_id))
 
     async def _run(self, call: Call) -> Response:
         handler = call.route.handler
         if inspect.iscoroutinefunction(handler):
             result = await handler(call)
         else:
-            result = await anyio.to_thread.run_sync(lambda: db.again(lambda: handler(call)), limiter=self.limiter)
+            result = await self._in_thread(lambda: db.again(lambda: handler(call)))
         if call.route.rule not in (PUBLIC, SIGNED) and call.route.rule not in call.caller.asked:
             raise RuntimeError(f"{call.route.method} {call.route.path} answered without asking its rule {call.route.rule}")
         return _render(result, call.route.status)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Raises Unavailable when it takes so long that only a database that hangs explains it."""
+        with anyio.move_on_after(PATIENCE):
+            return await anyio.to_thread.run_sync(work, limiter=self.limiter, abandon_on_cancel=True)
+        raise Unavailable("The request was not done in time, try again later.")
 
     async def _websocket(self, socket: WebSocket) -> None:
         segments = [unquote(part) for part in socket.scope["path"].strip("/").split("/")]
