@@ -134,7 +134,7 @@ def test_confirm_and_revert(world: World, method: str, vcpus: int) -> None:
 def test_rescue_and_back(world: World) -> None:
     def begin() -> str:
         made = active(world)
-        life.rescue(world.caller("os-rescue"), made, None, None)
+        life.rescue(world.caller("os-rescue"), made, None)
         return made
 
     def check(server_id: str, well: bool) -> None:

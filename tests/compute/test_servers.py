@@ -6,6 +6,7 @@ from typing import Any
 
 import openstack
 import pytest
+import sqlalchemy as sa
 
 from fake_node import FakeNode, until
 
@@ -205,6 +206,30 @@ def test_no_room_is_an_error_that_says_why(make: Callable[..., Any], admin: Any,
     assert told.startswith("No valid host was found. ") and "nacre-1" in told and "MEMORY_MB" in told
     admin.compute.delete_server(found.id)
     until(lambda: http.get(f"{SERVERS}/{found.id}").status_code == 404)
+
+
+def test_an_admin_password_is_said_once(running: Any, image: Any, flavor: Any, admin: Any) -> None:
+    http = at(running, "2.96")
+    body = {"name": "worded", "flavorRef": flavor.id, "imageRef": image.id, "networks": "none"}
+    made = http.post(SERVERS, json={"server": body}).json()["server"]
+    address = f"{SERVERS}/{made['id']}"
+    assert len(made["adminPass"]) >= 12 and set(made) == {"id", "links", "OS-DCF:diskConfig", "security_groups", "adminPass"}
+    until(lambda: http.get(address).json()["server"]["status"] == "ACTIVE")
+    rebuilt = http.post(f"{address}/action", json={"rebuild": {"imageRef": image.id}}).json()["server"]["adminPass"]
+    until(lambda: http.get(address).json()["server"]["status"] == "ACTIVE")
+    rescued = http.post(f"{address}/action", json={"rescue": {"adminPass": "Chosen-Word"}})
+    assert (rescued.status_code, rescued.json()) == (200, {"adminPass": "Chosen-Word"}) and rebuilt != made["adminPass"]
+    until(lambda: http.get(address).json()["server"]["status"] == "RESCUE")
+    dumped = "".join(str(row) for table in ("servers", "tasks", "journal", "node_calls", "task_steps") for row in dump(running, table))
+    assert made["id"] in dumped
+    assert not [word for word in (made["adminPass"], rebuilt, "Chosen-Word") if word in dumped + http.get(address).text]
+    http.delete(address)
+    until(lambda: http.get(address).status_code == 404)
+
+
+def dump(running: Any, table: str) -> list[Any]:
+    with running.cloud.db.read() as conn:
+        return list(conn.execute(sa.text(f"SELECT * FROM {table}")))
 
 
 def test_gone_actions(running: Any, server: Any) -> None:

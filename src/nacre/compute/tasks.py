@@ -1,7 +1,7 @@
 """What takes more than one step: create, delete, and the power verbs.
 
 create   schedule (plan on a snapshot; claim, ports and host's document in one transaction) -> the image lies on the node -> the guest
-         exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it is left for the next best one, three
+         exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it is left for the next best one, five
          hosts at most. A failure takes all of it back and leaves ERROR with a
          fault; a guest that could not be taken away now gets a tombstone, which its host finds whenever it comes back.
 delete   the guest is gone from its host (a host that is down gets a tombstone), then ports, allocation and rows.
@@ -25,7 +25,7 @@ from nacre.core.tasks import Cancelled, Run, StepFailed, steps_of, task
 
 IMAGE_SECONDS, GUEST_SECONDS, WIRES_SECONDS, POWER_SECONDS = 900.0, 300.0, 120.0, 120.0
 UNDO_SECONDS = 60.0
-ATTEMPTS = 3
+ATTEMPTS = 5
 log = logging.getLogger("nacre.compute")
 
 
@@ -88,6 +88,7 @@ def spec(row: db.Row, ports: Any) -> dict[str, Any]:
         "id": row.id, "number": row.number, "name": row.name, "project_id": row.project_id, "vcpus": flavor["vcpus"],
         "memory_mb": flavor["memory_mb"], "root_gb": flavor["root_gb"], "ephemeral_gb": flavor["ephemeral_gb"], "swap_mb": flavor["swap_mb"],
         "image": _named_by_hash(row.image), "rescue": _named_by_hash(row.rescued_with["image"]) if row.rescued_with else None,
+        "config_drive": bool(row.config_drive),
         "ports": [{"id": port.id, "mac_address": port.mac_address, "tap": port.tap, "mtu": port.mtu} for port in ports],
         "metadata": {"flavor": flavor["name"], "owner": {"user_id": row.user_id, "project_id": row.project_id}},
     }  # fmt: skip
@@ -174,12 +175,7 @@ def create_server(run: Run) -> None:
         tried[host] = str(problem)
         if len(tried) == ATTEMPTS or not run.here(f"elsewhere:{len(tried)}", lambda tx: _elsewhere(tx, run, tried)):
             raise problem
-        try:
-            run.node(f"absent_server:{len(tried)}", host, nodes.NewCall("absent_server", {"server_id": server_id}, UNDO_SECONDS))
-        except Cancelled:
-            raise
-        except StepFailed:
-            log.warning("server %s is not taken away from %s yet; its host is told again when the task ends", server_id, host)
+        _take_away(run, server_id, host, len(tried))
         run.here(f"unschedule:{len(tried)}", lambda tx: _unschedule(tx, run))
     run.wait("wired", lambda conn: network.unwired(conn, host, server_id) is None or None,
              lambda conn: f"applied:{network.unwired(conn, host, server_id) or host}", WIRES_SECONDS)  # fmt: skip
@@ -206,6 +202,17 @@ def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepF
     except StepFailed as error:
         return host, error
     return host, None
+
+
+def _take_away(run: Run, server_id: str, host: str, number: int) -> None:
+    """What the host has made of the guest; one that cannot now is told again, whenever it comes back."""
+    try:
+        run.node(f"absent_server:{number}", host, nodes.NewCall("absent_server", {"server_id": server_id}, UNDO_SECONDS))
+    except Cancelled:
+        raise
+    except StepFailed:
+        log.warning("server %s is not taken away from %s yet", server_id, host)
+        run.here(f"tombstone:{number}", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", {"server_id": server_id}, None)))
 
 
 def _elsewhere(tx: db.Tx, run: Run, tried: Mapping[str, str]) -> bool:

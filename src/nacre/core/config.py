@@ -11,6 +11,7 @@ start. An unknown option is refused by name: a misspelt ratio must not be silent
 import hashlib
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -30,6 +31,8 @@ class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     dns_domain: str = "openstacklocal"
     dhcp_lease_duration: int = 86400
     global_physnet_mtu: int = 1500
+    config_drive_format: Literal["iso9660", "vfat"] = "iso9660"
+    force_config_drive: bool = False
 
 
 class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,6 +52,11 @@ class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Libvirt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     virt_type: str = "auto"
     cpu_mode: str | None = None
+
+
+class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    vendordata_jsonfile_path: str | None = None
+    enable_instance_password: bool = True
 
 
 class FilterScheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -120,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     DEFAULT: Default = Default()
     nacre: Nacre = Nacre()
     libvirt: Libvirt = Libvirt()
+    api: Api = Api()
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
     database: Database = Database()

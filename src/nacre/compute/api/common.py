@@ -1,11 +1,13 @@
 """What handlers share."""
 
+import secrets
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from nacre.core.errors import BadRequest
 from nacre.core.http import Call
+from nacre.core.versions import UNSET
 
 
 def strict_query(call: Call, known: Collection[str], since: tuple[int, int] = (2, 75)) -> None:
@@ -30,3 +32,10 @@ def moment(call: Call, name: str) -> datetime | None:
     except ValueError as error:
         raise BadRequest(f"Invalid input for query parameters {name}. Value: {text}. '{text}' is not a 'date-time'") from error
     return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo is not None else found
+
+
+def admin_password(call: Call, given: Any) -> dict[str, str]:
+    """The password that an answer shows: the one `given`, else a random one. It is said once and kept nowhere."""
+    if not call.cloud.config.api.enable_instance_password:
+        return {}
+    return {"adminPass": given if given not in (None, UNSET) else secrets.token_urlsafe(9)}

@@ -1,10 +1,10 @@
 """Handlers that change what a server is made of, and of its interfaces."""
 
-import secrets
 from typing import Any
 
 import msgspec
 
+from nacre.compute.api import common
 from nacre.compute.api import servers as views
 from nacre.compute.bodies import life as bodies
 from nacre.compute.service import life, listing
@@ -32,8 +32,7 @@ def rebuild(call: Call) -> Reply:
             shown.pop("key_name", None)
     if call.version >= (2, 57):
         shown["user_data"] = values.get("user_data")
-    shown["adminPass"] = call.body.adminPass if call.body.adminPass is not UNSET else secrets.token_urlsafe(9)
-    return Reply({"server": shown}, 202, {"location": shown["links"][0]["href"]})
+    return Reply({"server": shown | common.admin_password(call, call.body.adminPass)}, 202, {"location": shown["links"][0]["href"]})
 
 
 def resize(call: Call) -> None:
@@ -54,12 +53,13 @@ class _Rescue(msgspec.Struct, forbid_unknown_fields=True):
     rescue_image_ref: str | None = None
 
 
-def rescue(call: Call) -> dict[str, Any]:
+def rescue(call: Call) -> dict[str, str]:
     try:
         body = msgspec.convert(call.body.get("rescue") or {}, _Rescue)
     except msgspec.ValidationError as error:
         raise BadRequest(f"Invalid input for field/attribute rescue. {error}") from error
-    return {"adminPass": life.rescue(call.caller, call.path["id"], body.adminPass, body.rescue_image_ref)}
+    life.rescue(call.caller, call.path["id"], body.rescue_image_ref)
+    return common.admin_password(call, body.adminPass)
 
 
 def attach(call: Call) -> dict[str, Any]:

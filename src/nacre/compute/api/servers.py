@@ -11,7 +11,6 @@ from nacre.core import paging
 from nacre.core.db import Row
 from nacre.core.errors import BadRequest, NotFound
 from nacre.core.http import Call, Reply
-from nacre.core.versions import UNSET
 
 _EVERYBODY = {"reservation_id": (2, 1), "name": (2, 1), "status": (2, 1), "image": (2, 1), "flavor": (2, 1), "ip": (2, 1), "changes-since": (2, 1),
               "ip6": (2, 5), "tags": (2, 26), "tags-any": (2, 26), "not-tags": (2, 26), "not-tags-any": (2, 26), "changes-before": (2, 66),
@@ -111,8 +110,7 @@ def create(call: Call) -> Reply:
     links = view.links(call.url, made[0])
     server: dict[str, Any] = {"id": made[0], "links": links, "OS-DCF:diskConfig": order.disk_config}
     server["security_groups"] = [{"name": name} for name in order.security_groups or ("default",)]
-    if call.body.server.adminPass is not UNSET:
-        server["adminPass"] = call.body.server.adminPass
+    server |= common.admin_password(call, call.body.server.adminPass)
     return Reply({"server": server}, 202, {"location": links[0]["href"]})
 
 

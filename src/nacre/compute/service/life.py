@@ -3,7 +3,6 @@
 A rebuild writes the new image into the row at once, as upstream does: what follows, a boot of the host too, is of that image.
 """
 
-import secrets
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +60,9 @@ def rebuild(caller: Caller, server_id: str, image_id: str, values: Mapping[str, 
             quotas.check_metadata(tx, row.project_id, changed["meta"])
         if "key_name" in changed:
             changed["key"] = _key(tx, row, changed["key_name"])
-        changed |= {"image": servers.image_of(tx, caller, image_id, _flavor(row)), "image_id": image_id}
+        image = servers.image_of(tx, caller, image_id, _flavor(row))
+        drive = servers.config_drive(caller, image, asked=bool(row.config_drive))
+        changed |= {"image": image, "image_id": image_id, "config_drive": drive}
         nodes.bump(tx, "server", row.id)
         _go(tx, row, "rebuild", {}, **changed)
 
@@ -114,13 +115,12 @@ def _resized(tx: db.Tx, caller: Caller, server_id: str, method: str) -> db.Row:
     return row
 
 
-def rescue(caller: Caller, server_id: str, password: str | None, image_id: str | None) -> str:
-    """The password that upstream would set in the rescue guest; ours has the key of the server."""
+def rescue(caller: Caller, server_id: str, image_id: str | None) -> None:
+    """The rescue guest is entered by the server's key."""
     with caller.write() as tx:
         row = _begin(tx, caller, server_id, "rescue")
         image = servers.image_of(tx, caller, image_id, _flavor(row)) if image_id else row.image
         _go(tx, row, "rescue", {"image": image})
-    return password or secrets.token_urlsafe(9)
 
 
 def attach(caller: Caller, server_id: str, wanted: Sequence[Mapping[str, Any]] | None) -> network.Port:
