@@ -9,8 +9,9 @@
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -20,13 +21,14 @@ from nacre.compute import loops as compute_loops
 from nacre.compute import routes as compute_routes
 from nacre.compute import tasks as compute_tasks
 from nacre.core import config as settings
-from nacre.core import consoles, ids, joining, node_api, tls
+from nacre.core import consoles, ids, joining, node_api, tls, why
 from nacre.core.bells import Bells, ListenNotify
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 from nacre.core.config import Config, Home
 from nacre.core.consoles import meetings
 from nacre.core.db import Database
+from nacre.core.errors import Error
 from nacre.core.http import App, Service
 from nacre.core.loops import Loop, Loops
 from nacre.core.policy import Policy
@@ -43,7 +45,7 @@ SERVICES: tuple[Service, ...] = (
     identity_routes.SERVICE, image_routes.SERVICE, placement_routes.SERVICE, compute_routes.SERVICE, network_routes.SERVICE,
 )  # fmt: skip
 CONSOLES = consoles.service(compute.spend_console)
-MOUNTED = (*SERVICES, CONSOLES)
+MOUNTED = (*SERVICES, why.SERVICE, CONSOLES)
 TASKS = (compute_tasks, compute_changes)
 LOOPS: tuple[Loop, ...] = (
     Loop("expire-calls", 5, node_api.expire_calls, topic=""), *identity_loops.LOOPS, *image_loops.LOOPS, *network_loops.LOOPS, *compute_loops.LOOPS,
@@ -66,7 +68,7 @@ def make_cloud(home: Home, config: Config, process: str) -> Cloud:
 
 def policies(home: Home) -> dict[str, Policy]:
     """Each service's rules, with its operator's overrides in `<home>/policy/`."""
-    return {service.name: Policy(service.rules, [home.reach / "policy" / f"{service.name}.yaml"]) for service in SERVICES}
+    return {service.name: Policy(service.rules, [home.reach / "policy" / f"{service.name}.yaml"]) for service in MOUNTED}
 
 
 def app(cloud: Cloud) -> App:
@@ -155,6 +157,23 @@ def first_image(home: Home, config: Config, file: Path) -> None:
     image.register(cloud, System(ids.request_id()), name="nacre-guest", file=file, project_id=identity.project_named(cloud, "admin"))
     cloud.bells.close()
     cloud.db.close()
+
+
+QUESTIONS: dict[str, Callable[[Cloud, dict[str, Any]], Any]] = {
+    "why": lambda cloud, asked: why.tell(cloud, asked["id"], asked["request"]),
+}
+
+
+def answer(home: Home, config: Config, what: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """What a command line verb asks of the database: {"told"}, or {"refused": the reason}."""
+    cloud = make_cloud(home, config, what)
+    try:
+        return {"told": QUESTIONS[what](cloud, asked)}
+    except Error as error:
+        return {"refused": error.message}
+    finally:
+        cloud.bells.close()
+        cloud.db.close()
 
 
 def load_config(home: Home) -> Config:

@@ -92,6 +92,19 @@ def shell(home: HomeOption = DEFAULT_HOME, node: NodeOption = 1) -> None:
     sys.exit(inside.shell(_host(home, node)))
 
 
+@app.command("why")
+def tell_why(
+    name: Annotated[str, typer.Argument(metavar="ID", help="A request's id (x-openstack-request-id) or a resource's.")],
+    home: HomeOption = DEFAULT_HOME,
+    request: Annotated[str | None, typer.Option(help="Of a resource: this request instead of the last.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What a request did, from HTTP to the commands of hosts, in milliseconds."""
+    from nacre.cli import why as verb
+
+    verb.show(Home(home), name, request, as_json=as_json)
+
+
 node_app = typer.Typer(no_args_is_help=True, help="Further hosts: a token here, join there.")
 app.add_typer(node_app, name="node")
 

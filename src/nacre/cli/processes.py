@@ -207,6 +207,11 @@ def _job(job: str, home: Home, config: Config, host: int | None) -> None:
                 confine.mount_home(home)
                 _unprivileged(home, "api")
                 _program().first_image(home, config, Path(order["file"]))
+            case "why" | "explain" | "doctor":
+                question = json.load(sys.stdin)
+                confine.mount_home(home)
+                _unprivileged(home, "api")
+                print(json.dumps(_program().answer(home, config, job, question)))
             case _:
                 sys.exit(f"no such job: {job}")
     except Exception as error:

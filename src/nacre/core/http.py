@@ -209,7 +209,7 @@ class App:
                 return Response(msgspec.json.encode(self.root(_base(request))), 300, media_type="application/json")
             return Response(b'{"error": {"code": 404, "title": "Not Found", "message": "No service here."}}', 404, media_type="application/json")
         service, tree = mount
-        version = ALWAYS
+        version, refused = ALWAYS, {}
         self._refresh_policies(started)
         try:
             if service.microversions is not None:
@@ -218,13 +218,14 @@ class App:
         except ClientDisconnect:
             response = Response(status_code=499)
         except Exception as error:
+            refused = {"refused": error.message[:300]} if isinstance(error, Error) else {}
             response = _failed(service, error, request_id, request)
         response.headers[service.request_id_header] = request_id
         response.headers["x-openstack-request-id"] = request_id
         if service.microversions is not None and version != ALWAYS:
             response.headers.update(service.microversions.headers(version))
         _log.info("%s %s %d", request.method, raw, response.status_code,
-                  extra={"service": service.name, "ms": round((time.monotonic() - started) * 1000, 1)})  # fmt: skip
+                  extra={"service": service.name, "ms": round((time.monotonic() - started) * 1000, 1), **refused})  # fmt: skip
         return response
 
     def _refresh_policies(self, now: float) -> None:
