@@ -83,6 +83,7 @@ def behind() -> node_api.Behind:
         image=image.for_node,
         store=image.from_node,
         metadata=compute.metadata,
+        config_drive=compute.config_drive,
         console=meetings.node,
     )
 

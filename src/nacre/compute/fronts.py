@@ -6,11 +6,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre import network
-from nacre.compute import states, tables
-from nacre.compute.metadata import files
+from nacre.compute import metadata as about
+from nacre.compute import states, tables, vendordata
 from nacre.compute.tables import compute_hosts, server_seen, servers
 from nacre.compute.tasks import spec
 from nacre.core import db, ids
+from nacre.core.cloud import Cloud
 from nacre.core.node_api import Render
 
 INVENTORY, POWER = "compute:inventory", "compute:power"
@@ -57,13 +58,27 @@ def _see(tx: db.Tx, host: str, guests: Mapping[str, Mapping[str, Any]]) -> None:
         tx.ring(POWER)
 
 
-def metadata(conn: sa.Connection, kind: str, scope_id: str, address: str) -> Mapping[str, Any] | None:
+def metadata(cloud: Cloud, conn: sa.Connection, kind: str, scope_id: str, address: str) -> Mapping[str, Any] | None:
     """The metadata of the guest with `address` on the network or behind the router `scope_id`: {"server_id", "project_id", "files"}."""
     server_id = network.server_at(conn, kind, scope_id, address)
     row = tables.by_id(conn, server_id) if server_id is not None else None
     if row is None:
         return None
-    return {"server_id": row.id, "project_id": row.project_id, "files": files(row, network.ports_of(conn, [row.id]).get(row.id, ()))}
+    return {"server_id": row.id, "project_id": row.project_id, "files": about.files(_guest(cloud, conn, row))}
+
+
+def config_drive(cloud: Cloud, conn: sa.Connection, host: str, server_id: str) -> Mapping[str, Any] | None:
+    """{"files"} of the config drive of a server on `host`; None when there is none, as when the server is deleted."""
+    row = tables.by_id(conn, server_id)
+    if row is None or row.host != host or not row.config_drive:
+        return None
+    return {"files": about.config_drive(_guest(cloud, conn, row))}
+
+
+def _guest(cloud: Cloud, conn: sa.Connection, row: db.Row) -> about.Guest:
+    ports = network.ports_of(conn, [row.id])[row.id]
+    subnets = network.subnets_of(conn, {fixed["subnet_id"] for port in ports for fixed in port.fixed_ips})
+    return about.Guest(row, ports, subnets, vendordata.static(cloud))
 
 
 def port_used_by(conn: db.Conn, server_id: str) -> str:

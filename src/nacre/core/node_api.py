@@ -37,14 +37,16 @@ async def _refuse(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterator[
 class Behind:
     """`render`: kind -> bodies of documents by id (an id that is gone is left out). `reported(tx, host, seen)` are told what a node
     saw, in the report's transaction. `image(cloud, host, id)` gives (size, chunks) or None; `store(cloud, host, id, chunks)` takes
-    the bytes of an image that a call asked for and gives None, or why it does not; `metadata(conn, kind, id, address)` a
-    guest's files or None; `console(cloud, host, rendezvous, socket)` pairs a node's console stream with its browser."""
+    the bytes of an image that a call asked for and gives None, or why it does not; `metadata(cloud, conn, kind, id, address)` a
+    guest's files or None; `config_drive(cloud, conn, host, server id)` what is on a guest's config drive or None;
+    `console(cloud, host, rendezvous, socket)` pairs a node's console stream with its browser."""
 
     render: Mapping[str, Render]
     reported: Sequence[Callable[[db.Tx, str, Mapping[str, Any]], None]] = ()
     image: Callable[[Cloud, str, str], tuple[int, AsyncIterator[bytes]] | None] = lambda cloud, host, image_id: None
     store: Callable[[Cloud, str, str, AsyncIterator[bytes]], Awaitable[str | None]] = _refuse
-    metadata: Callable[[sa.Connection, str, str, str], Mapping[str, Any] | None] = lambda conn, kind, scope_id, address: None
+    metadata: Callable[[Cloud, sa.Connection, str, str, str], Mapping[str, Any] | None] = lambda cloud, conn, kind, scope_id, address: None
+    config_drive: Callable[[Cloud, sa.Connection, str, str], Mapping[str, Any] | None] = lambda cloud, conn, host, server_id: None
     console: "Callable[[Cloud, str, str, WebSocket], Any] | None" = None
 
 
@@ -135,6 +137,9 @@ class NodeApp:
             case ("GET", ["node", "v1", "metadata"]):
                 files = await anyio.to_thread.run_sync(self._metadata, dict(request.query_params))
                 return _json(files) if files is not None else _json({"error": "no such guest"}, 404)
+            case ("GET", ["node", "v1", "config_drives", server_id]):
+                files = await anyio.to_thread.run_sync(self._config_drive, server_id)
+                return _json(files) if files is not None else _json({"error": "no such config drive"}, 404)
         return _json({"error": "no such address"}, 404)
 
     async def _feed(self, feed: Feed, gone: asyncio.Future[Any]) -> dict[str, Any]:
@@ -187,7 +192,11 @@ class NodeApp:
     def _metadata(self, asked: dict[str, str]) -> Mapping[str, Any] | None:
         kind = "network" if "network" in asked else "router"
         with self.cloud.db.read() as conn:
-            return self.behind.metadata(conn, kind, asked.get(kind, ""), asked.get("address", ""))
+            return self.behind.metadata(self.cloud, conn, kind, asked.get(kind, ""), asked.get("address", ""))
+
+    def _config_drive(self, server_id: str) -> Mapping[str, Any] | None:
+        with self.cloud.db.read() as conn:
+            return self.behind.config_drive(self.cloud, conn, self.host, server_id)
 
 
 def _store_seen(tx: db.Tx, host: str, seen: Mapping[str, Any]) -> None:

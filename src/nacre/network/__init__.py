@@ -8,7 +8,7 @@ transaction where a host is alive and by a loop where none was.
 What other services call, all as the system (no policy, no commit; `tx` is the caller's open transaction):
 
     servers       ports_for_server  bind_ports  unbind_ports  release_ports  release_port  ports_of  unwired  server_at
-                  security_groups_of  add_security_group  remove_security_group
+                  subnets_of  security_groups_of  add_security_group  remove_security_group
     the program   DOCUMENTS  reported  bootstrap  project_deleted
 """
 
@@ -26,11 +26,12 @@ from nacre.network.service.servers import (
     remove_security_group,
     security_groups_of,
     server_at,
+    subnets_of,
     unbind_ports,
     unwired,
 )
 
 __all__ = [
     "DOCUMENTS", "Port", "add_security_group", "bind_ports", "bootstrap", "port_of", "ports_for_server", "ports_of", "project_deleted",
-    "release_port", "release_ports", "remove_security_group", "reported", "security_groups_of", "server_at", "unbind_ports", "unwired",
+    "release_port", "release_ports", "remove_security_group", "reported", "security_groups_of", "server_at", "subnets_of", "unbind_ports", "unwired",
 ]  # fmt: skip

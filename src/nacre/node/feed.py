@@ -19,7 +19,7 @@ import msgspec
 
 from nacre.node import console
 from nacre.node.calls import Call
-from nacre.node.deadline import NodeError
+from nacre.node.deadline import NodeError, Unreachable
 from nacre.node.wires.driver import ControlPlaneDown, Document
 
 PROTOCOL = 1
@@ -54,6 +54,9 @@ class Source(Protocol):
 
     def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
         """What the guest with `address` on the network or router `owner` may know about itself."""
+
+    def config_drive(self, server_id: str) -> dict[str, Any]:
+        """What is on the config drive of a server of this host: path -> text or {"base64": ...}. NodeError if there is none."""
 
     def console(self, rendezvous: str) -> console.Far:
         """The far end of a console. NodeError if nobody waits there."""
@@ -121,6 +124,17 @@ class SocketSource:
                 raise ControlPlaneDown(f"metadata: {answer.status} {body[:200]!r}")
             found: dict[str, Any] = msgspec.json.decode(body)
             return found
+
+    def config_drive(self, server_id: str) -> dict[str, Any]:
+        try:
+            with self._get(f"/node/v1/config_drives/{quote(server_id, safe='')}", 30) as answer:
+                body = answer.read()
+        except (ControlPlaneDown, OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"the config drive of server {server_id} could not be fetched", str(error)) from error
+        if answer.status != 200:
+            raise NodeError(f"there is no config drive for server {server_id}", f"{answer.status} {body[:200]!r}")
+        found: dict[str, Any] = msgspec.json.decode(body)["files"]
+        return found
 
     def console(self, rendezvous: str) -> console.Far:
         return console.dial(self.path, rendezvous)

@@ -1,8 +1,8 @@
 """A Source that is a file: a node without a control plane.
 
-`wanted.json` holds {"epoch", "documents", "calls", "images": {id: path}, "metadata": {address: answer}} and may be replaced at any
-time; what the node reports is kept beside it in `wanted.report.json` as {"results": {id: ...}, "applied", "seen"}. A call with a
-result in there is not given again.
+`wanted.json` holds {"epoch", "documents", "calls", "images": {id: path}, "metadata": {address: answer}, "config_drives": {server id: files}}
+and may be replaced at any time; what the node reports is kept beside it in `wanted.report.json` as {"results": {id: ...}, "applied",
+"seen"}. A call with a result in there is not given again.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ class _File(msgspec.Struct):
     calls: list[Call] = []
     images: dict[str, str] = {}
     metadata: dict[str, dict[str, Any]] = {}
+    config_drives: dict[str, dict[str, Any]] = {}
 
 
 class FileSource:
@@ -74,6 +75,12 @@ class FileSource:
 
     def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
         return self._read().metadata.get(address)
+
+    def config_drive(self, server_id: str) -> dict[str, Any]:
+        found = self._read().config_drives.get(server_id)
+        if found is None:
+            raise NodeError(f"there is no config drive for server {server_id}")
+        return found
 
     def console(self, rendezvous: str) -> Far:
         raise NodeError("nobody waits for this console")

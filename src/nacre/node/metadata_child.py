@@ -35,14 +35,15 @@ File = str | Mapping[str, str]
 
 
 def page(files: Mapping[str, File], path: str) -> str | bytes | None:
-    """What stands at `path`: a file, or the names in a folder one a line (in the EC2 tree with a slash after folders), else None."""
+    """What stands at `path`: a file, or the names in a folder one a line (in the EC2 tree with a slash after folders), else None.
+    At the top EC2's versions alone are listed, as upstream does."""
     wanted = "/".join(part for part in path.split("/") if part)
     for name in (wanted, f"{wanted}/"):
         if wanted and name in files:
             found = files[name]
             return found if isinstance(found, str) else base64.b64decode(found["base64"])
     prefix = f"{wanted}/" if wanted else ""
-    below = [name[len(prefix) :] for name in files if name.startswith(prefix) and name != prefix]
+    below = [name[len(prefix) :] for name in files if name.startswith(prefix) and name != prefix and (wanted or not name.startswith("openstack/"))]
     if not below:
         return None
     folders = {name.split("/", 1)[0] for name in below if "/" in name}

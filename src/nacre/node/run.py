@@ -30,35 +30,36 @@ _STACK = 512 * 1024
 
 
 def run(home: Home, config: Config, hosts: Mapping[str, Path], *, wanted: Path | None = None) -> None:
-    """Serves `hosts` (name -> folder) until SIGTERM or SIGINT. Without fakes there is one."""
+    """Serves `hosts` (name -> folder) until SIGTERM or SIGINT, or until the control plane takes the host no more. Without fakes there is one."""
     threading.stack_size(_STACK)
-    agents, locks = [], []
+    agents, locks, over = [], [], threading.Event()
     for host, folder in hosts.items():
         (folder / "node").mkdir(parents=True, exist_ok=True)
         (folder / "node").chmod(0o700)
         locks.append((folder / "node" / "lock").open("a"))
         fcntl.flock(locks[-1], fcntl.LOCK_EX)
-        source = FileSource(wanted) if wanted else _control_plane(home, host, folder)
+        source = FileSource(wanted) if wanted else _control_plane(home, host, folder, over)
         make = _fake_agent if config.nacre.hypervisor == "fake" else _real_agent
         agents.append(make(config, host, folder, source))
     try:
         for agent in agents:
             agent.start()
         log.info("serving %s", ", ".join(hosts))
-        threading.Event().wait()
+        over.wait()
     finally:
         for agent in agents:
             agent.stop()
+    raise SystemExit("the control plane takes this host no more")
 
 
-def _control_plane(home: Home, host: str, folder: Path) -> Source:
+def _control_plane(home: Home, host: str, folder: Path, over: threading.Event) -> Source:
     """A host that joined has a certificate; the others are known by their socket."""
     joined = folder / "node" / "tls"
-    if not (joined / "certificate.pem").exists():
+    if not joined.exists():
         return SocketSource(home.node_socket(host))
     from nacre.node.feed_tls import TlsSource
 
-    return TlsSource(host, joined)
+    return TlsSource(host, joined, over.set)
 
 
 def _fake_agent(config: Config, host: str, folder: Path, source: Source) -> Agent:
@@ -67,13 +68,15 @@ def _fake_agent(config: Config, host: str, folder: Path, source: Source) -> Agen
 
 
 def _real_agent(config: Config, host: str, folder: Path, source: Source) -> Agent:
+    from nacre.node.disks.config_drive import ConfigDrives
     from nacre.node.disks.file import FileDisks
     from nacre.node.disks.image_cache import ImageCache
     from nacre.node.hypervisor.libvirt import LibvirtHypervisor
     from nacre.node.wires.openvswitch import OpenVSwitchWires
 
     instances = folder / "instances"
-    disks = FileDisks(instances, ImageCache(instances / "_base", source.image))
+    drives = ConfigDrives(config.DEFAULT.config_drive_format, source.config_drive)
+    disks = FileDisks(instances, ImageCache(instances / "_base", source.image), drives)
     hypervisor = LibvirtHypervisor(instances, disks, config.libvirt, state=folder / "node")
     wires = OpenVSwitchWires(folder / "node", source.metadata, config.DEFAULT.dhcp_lease_duration)
     return Agent(host, folder / "node", source, hypervisor, wires, address=_underlay_address())

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from nacre.node.deadline import Deadline, NodeError
+from nacre.node.disks.config_drive import ConfigDrives
 from nacre.node.disks.file import FileDisks, qcow2_size
 from nacre.node.disks.image_cache import ImageCache
 from nacre.node.hypervisor.driver import ImageSpec, ServerSpec
 
 SERVER = "6c1f1b4e-0000-4000-8000-000000000001"
 SECRET = "the host's own secret\n"
+NO_DRIVES = ConfigDrives("iso9660", lambda server_id: {})
 
 
 class Store:
@@ -191,7 +193,7 @@ def server(spec: ImageSpec, **other: int) -> ServerSpec:
 
 
 def test_disks_are_made_once_and_only_grow(tmp_path: Path, store: Store, cache: ImageCache) -> None:
-    disks = FileDisks(tmp_path / "instances", cache)
+    disks = FileDisks(tmp_path / "instances", cache, NO_DRIVES)
     disks.recover()
     spec = image(store, b"x" * 5000, "raw")
     disks.ensure(server(spec, root_gb=0, swap_mb=8), Deadline(30))
@@ -212,7 +214,7 @@ def test_disks_are_made_once_and_only_grow(tmp_path: Path, store: Store, cache: 
 def test_an_image_larger_than_the_flavor_is_refused(tmp_path: Path, store: Store, cache: ImageCache) -> None:
     made = tmp_path / "large"
     qemu_img("create", "-f", "qcow2", made, "3G")
-    disks = FileDisks(tmp_path / "instances", cache)
+    disks = FileDisks(tmp_path / "instances", cache, NO_DRIVES)
     disks.recover()
     with pytest.raises(NodeError, match="needs a disk of 3 GB, the flavor has 2 GB"):
         disks.ensure(server(image(store, made.read_bytes(), "qcow2"), root_gb=2), Deadline(30))
@@ -221,4 +223,4 @@ def test_an_image_larger_than_the_flavor_is_refused(tmp_path: Path, store: Store
 @pytest.mark.parametrize("name", ["../../etc", "", "6C1F1B4E-0000-4000-8000-000000000001", "x" * 36])
 def test_a_name_that_is_no_id_is_no_folder(tmp_path: Path, cache: ImageCache, name: str) -> None:
     with pytest.raises(NodeError, match="no server id"):
-        FileDisks(tmp_path, cache).folder(name)
+        FileDisks(tmp_path, cache, NO_DRIVES).folder(name)

@@ -22,7 +22,7 @@ FILES = {
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/", "latest\nopenstack"),
+        ("/", "latest"),
         ("/openstack", "2018-08-27\nlatest"),
         ("/openstack/latest/", "meta_data.json"),
         ("/latest", "meta-data/\nuser-data"),

@@ -26,7 +26,7 @@ class RebuildServer:
     personality: Annotated[list[Any] | UnsetType, since(0, 0, (2, 56))] = UNSET
     description: Annotated[str | UnsetType | None, since(2, 19)] = UNSET
     key_name: Annotated[str | UnsetType | None, since(2, 54)] = UNSET
-    user_data: Annotated[str | UnsetType | None, since(2, 57)] = UNSET
+    user_data: Annotated[Annotated[str, msgspec.Meta(max_length=65535)] | UnsetType | None, since(2, 57)] = UNSET
     trusted_image_certificates: Annotated[list[str] | UnsetType | None, since(2, 63)] = UNSET
     hostname: Annotated[_Text | UnsetType, since(2, 90)] = UNSET
 

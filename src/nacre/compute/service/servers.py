@@ -105,7 +105,7 @@ def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], pl
         hostname=order.hostname or hostname(name, server_id), reservation_id=reservation, launch_index=index,
         flavor_id=flavor["id"], flavor=flavor, vcpus=flavor["vcpus"], memory_mb=flavor["memory_mb"],
         image_id=order.image_id, image=image, key_name=order.key_name, key=key, user_data=order.user_data, seed=secrets.token_hex(32),
-        config_drive="True" if order.config_drive else "", meta=dict(order.metadata), hints=dict(order.hints),
+        config_drive=config_drive(caller, image, asked=order.config_drive), meta=dict(order.metadata), hints=dict(order.hints),
         pinned_availability_zone=order.zone, wanted_host=order.host, access_ip_v4=order.access[0], access_ip_v6=order.access[1],
         group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", vm_state=states.BUILDING, task_state="scheduling",
         generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
@@ -115,6 +115,12 @@ def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], pl
     journal.changed(tx, "server", server_id, "create", ("name", "flavor_id", "image_id", "vm_state"), {"name": name})
     tasks.start(tx, "compute.create_server", f"server:{server_id}", {"server_id": server_id})
     return server_id
+
+
+def config_drive(caller: Caller, image: Mapping[str, Any], *, asked: bool) -> str:
+    """The column of a server of that image: a drive comes when asked for, by the image's property, or always."""
+    mandatory = image.get("properties", {}).get("img_config_drive") == "mandatory"
+    return "True" if asked or mandatory or caller.cloud.config.DEFAULT.force_config_drive else ""
 
 
 def hostname(name: str, server_id: str) -> str:

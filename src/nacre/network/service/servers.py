@@ -5,7 +5,7 @@ the server and go with it; ports that were given are only detached. Refusals are
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,6 +238,13 @@ def unwired(conn: db.Conn, host: str, server_id: str) -> str | None:
         if at is not None and nodes.alive(at) and not nodes.applied(conn, row.host, [("dhcp", row.network_id)]):
             return str(row.host)
     return None
+
+
+def subnets_of(conn: db.Conn, subnet_ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """By id: what a guest with an address there may know of the subnet."""
+    names = ("ip_version", "cidr", "gateway_ip", "enable_dhcp", "dns_nameservers", "host_routes", "ipv6_address_mode")
+    query = sa.select(subnets.c.id, *(subnets.c[name] for name in names)).where(subnets.c.id.in_(list(subnet_ids)))
+    return {row.id: {name: getattr(row, name) for name in names} for row in conn.execute(query)}
 
 
 def server_at(conn: db.Conn, kind: str, scope_id: str, address: str) -> str | None:

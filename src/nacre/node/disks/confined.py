@@ -1,6 +1,6 @@
 """Commands that read what users sent: as user nobody, with limits on time, memory and what they write.
 
-Files are handed over as open descriptors and named by `/proc/self/fd/N`, so nobody needs no way to the folder they lie in, only the
+Files and folders are handed over as open descriptors and named by `/proc/self/fd/N`, so nobody needs no way to where they lie, only the
 right to the file itself (`readable`, `writable`). The command ends with us. When we are not root ourselves it runs as we are.
 """
 
@@ -8,7 +8,8 @@ import os
 import pwd
 import subprocess
 from collections.abc import Sequence
-from typing import IO
+from pathlib import Path
+from typing import IO, Protocol, Self
 
 from nacre.node.commands import CommandFailed
 from nacre.node.deadline import Deadline
@@ -16,6 +17,26 @@ from nacre.node.deadline import Deadline
 NOBODY = 65534
 _MEMORY = 2 << 30
 _CPU_SECONDS = 900
+
+
+class Handed(Protocol):
+    def fileno(self) -> int: ...
+
+
+class Folder:
+    """An open folder; what is below it needs rights of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
 def readable(file: IO[bytes]) -> None:
@@ -32,12 +53,12 @@ def writable(file: IO[bytes]) -> None:
         os.fchown(file.fileno(), NOBODY, NOBODY)
 
 
-def path_of(file: IO[bytes]) -> str:
+def path_of(file: Handed) -> str:
     """How the command calls `file`."""
     return f"/proc/self/fd/{file.fileno()}"
 
 
-def run(argv: Sequence[str], files: Sequence[IO[bytes]], deadline: Deadline, *, largest_file: int = 0, user: str = "nobody") -> str:
+def run(argv: Sequence[str], files: Sequence[Handed], deadline: Deadline, *, largest_file: int = 0, user: str = "nobody") -> str:
     """Standard output of `argv`, run as `user` with no group but his own. Raises CommandFailed; NodeError when the deadline is over or
     nobody wants it any more."""
     limits = [f"--as={_MEMORY}", f"--cpu={_CPU_SECONDS}", f"--fsize={largest_file}", "--core=0", "--nofile=64"]

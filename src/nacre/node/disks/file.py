@@ -1,4 +1,5 @@
-"""A guest's disks as files in `instances/<server id>/`: `disk`, a qcow2 over the image's base, and `disk.eph0`, `disk.swap`, raw.
+"""A guest's disks as files in `instances/<server id>/`: `disk`, a qcow2 over the image's base, and `disk.eph0`, `disk.swap`,
+`disk.config`, raw.
 
 A disk is made under another name, synced and renamed, so a disk that has its name is whole; one that exists is never made again, only
 grown. The folder belongs to root; qemu gets the disks from libvirt and a subfolder `run/` of its own for its sockets, so that a guest
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from nacre.node.commands import CommandFailed, run
 from nacre.node.deadline import Deadline, NodeError
+from nacre.node.disks import config_drive
+from nacre.node.disks.config_drive import ConfigDrives
 from nacre.node.disks.image_cache import QEMU_USER, ImageCache, sync_folder
 from nacre.node.hypervisor.driver import ImageSpec, ServerSpec
 
@@ -22,12 +25,11 @@ _GB = 1 << 30
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-
 class FileDisks:
-    """Disks below `instances`, over the bases of `cache`."""
+    """Disks below `instances`, over the bases of `cache`; `drives` makes config drives."""
 
-    def __init__(self, instances: Path, cache: ImageCache) -> None:
-        self.instances, self.cache = instances, cache
+    def __init__(self, instances: Path, cache: ImageCache, drives: ConfigDrives) -> None:
+        self.instances, self.cache, self.drives = instances, cache, drives
 
     def folder(self, server_id: str) -> Path:
         """Where all of a server's files are. Raises NodeError if the id is none."""
@@ -35,10 +37,12 @@ class FileDisks:
             raise NodeError(f"{server_id!r} is no server id")
         return self.instances / server_id
 
-    def files(self, spec: ServerSpec) -> tuple[Path, Path, Path | None]:
-        """(the server's folder, the base of its root disk, the base of the disk that it is rescued with)."""
+    def files(self, spec: ServerSpec) -> tuple[Path, Path, Path | None, config_drive.Format | None]:
+        """(the server's folder, the base of its root disk, the base of the disk that it is rescued with, what its config drive is)."""
+        folder = self.folder(spec.id)
         rescue = self.cache.path(spec.rescue.image_id) if spec.rescue is not None else None
-        return self.folder(spec.id), self.cache.path(spec.image.image_id), rescue
+        drive = config_drive.format_of(folder / config_drive.NAME) if spec.config_drive else None
+        return folder, self.cache.path(spec.image.image_id), rescue, drive
 
     def recover(self) -> None:
         self.instances.mkdir(parents=True, exist_ok=True)
@@ -46,6 +50,8 @@ class FileDisks:
         self.cache.recover()
         for part in self.instances.glob("*/*.part"):
             part.unlink(missing_ok=True)
+        for tree in self.instances.glob(f"*/{config_drive.TREE}"):
+            shutil.rmtree(tree, ignore_errors=True)
 
     def has_root(self, server_id: str) -> bool:
         return (self.folder(server_id) / "disk").exists()
@@ -65,6 +71,9 @@ class FileDisks:
             self._ensure_raw(folder / "disk.eph0", spec.ephemeral_gb * _GB, ["mkfs.ext4", "-q", "-F", "-L", "ephemeral0"])
         if spec.swap_mb:
             self._ensure_raw(folder / "disk.swap", spec.swap_mb << 20, ["mkswap", "--quiet"])
+        drive = folder / config_drive.NAME
+        if spec.config_drive and not drive.exists():
+            _make(drive, lambda part: self.drives.make(spec.id, part, deadline))
 
     def absent(self, server_id: str) -> None:
         folder = self.folder(server_id)
@@ -121,6 +130,8 @@ def _make(disk: Path, make: Callable[[Path], None]) -> None:
     part = disk.with_name(disk.name + ".part")
     part.unlink(missing_ok=True)
     make(part)
+    if os.geteuid() == 0:
+        os.chown(part, 0, 0)
     part.chmod(0o600)
     with part.open("rb") as file:
         os.fsync(file.fileno())

@@ -10,7 +10,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nacre.node.hypervisor.driver import PortSpec, ServerSpec
 
@@ -33,8 +33,12 @@ class Machine:
     bridge: str = "br-int"
 
 
-def domain_xml(spec: ServerSpec, machine: Machine, folder: Path, base: Path, rescue: Path | None = None) -> str:
-    """The domain of `spec` whose files lie in `folder`, its root disk over `base`, the one it is rescued with over `rescue`."""
+Drive = Literal["iso9660", "vfat"]
+
+
+def domain_xml(spec: ServerSpec, machine: Machine, folder: Path, base: Path, rescue: Path | None = None, drive: Drive | None = None) -> str:
+    """The domain of `spec` whose files lie in `folder`, its root disk over `base`, the one it is rescued with over `rescue`; `drive`: what
+    its config drive is."""
     domain = ET.Element("domain", type=machine.virt_type)
     _text(domain, "name", spec.domain)
     _text(domain, "uuid", spec.id)
@@ -60,7 +64,7 @@ def domain_xml(spec: ServerSpec, machine: Machine, folder: Path, base: Path, res
         _add(clock, "timer", name="hpet", present="no")
     for event, what in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         _text(domain, f"on_{event}", what)
-    _devices(_add(domain, "devices"), spec, machine, (folder, base, rescue))
+    _devices(_add(domain, "devices"), spec, machine, (folder, base, rescue, drive))
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
 
@@ -117,14 +121,14 @@ def _sysinfo(domain: ET.Element, spec: ServerSpec) -> None:
         _text(system, "entry", value, name=name)
 
 
-def _devices(devices: ET.Element, spec: ServerSpec, machine: Machine, files: tuple[Path, Path, Path | None]) -> None:
-    folder, base, rescue = files
+def _devices(devices: ET.Element, spec: ServerSpec, machine: Machine, files: tuple[Path, Path, Path | None, Drive | None]) -> None:
+    folder, base, rescue, drive = files
     if machine.chipset == "q35":
         _add(devices, "controller", type="pci", index="0", model="pcie-root")
         for index in range(_SPARE_SLOTS + len(spec.ports)):
             _add(devices, "controller", type="pci", index=str(index + 1), model="pcie-root-port")
     _add(devices, "controller", type="usb", model="none")
-    names = iter(("vda", "vdb", "vdc", "vdd"))
+    names = iter(("vda", "vdb", "vdc", "vdd", "vde"))
     if rescue is not None:
         _backing(_disk(devices, folder / "disk.rescue", "qcow2", next(names), machine.cache), rescue)
     _backing(_disk(devices, folder / "disk", "qcow2", next(names), machine.cache), base)
@@ -132,6 +136,10 @@ def _devices(devices: ET.Element, spec: ServerSpec, machine: Machine, files: tup
         _disk(devices, folder / "disk.eph0", "raw", next(names), machine.cache)
     if spec.swap_mb:
         _disk(devices, folder / "disk.swap", "raw", next(names), machine.cache)
+    if drive == "iso9660":
+        _cdrom(devices, folder / "disk.config", machine)
+    elif drive == "vfat":
+        _disk(devices, folder / "disk.config", "raw", next(names), machine.cache)
     for port in spec.ports:
         _nic(devices, port, machine)
     serial = _add(devices, "serial", type="pty")
@@ -151,6 +159,14 @@ def _disk(devices: ET.Element, path: Path, kind: str, name: str, cache: str) -> 
     _add(disk, "source", file=str(path))
     _add(disk, "target", dev=name, bus="virtio")
     return disk
+
+
+def _cdrom(devices: ET.Element, path: Path, machine: Machine) -> None:
+    cdrom = _add(devices, "disk", type="file", device="cdrom")
+    _add(cdrom, "driver", name="qemu", type="raw", cache=machine.cache)
+    _add(cdrom, "source", file=str(path))
+    _add(cdrom, "target", **({"dev": "sda", "bus": "sata"} if machine.chipset == "q35" else {"dev": "hda", "bus": "ide"}))
+    _add(cdrom, "readonly")
 
 
 def _backing(disk: ET.Element, base: Path) -> None:

@@ -43,8 +43,8 @@ class PortSpec(msgspec.Struct, frozen=True):
 
 class ServerSpec(msgspec.Struct, frozen=True):
     """All that makes a guest. `number` gives the domain's name; `root_gb` 0 means the image's own size. `rescue`: the image that it
-    starts from instead, with its own disk as the second one. `metadata` is for people
-    who read the domain: {"flavor": {"name", "memory_mb", ...} or a name, "owner": {"user_id", "user_name", ...}, "created_at"}."""
+    starts from instead, with its own disk as the second one. `config_drive`: it has a small disk that tells it who it is. `metadata` is
+    for people who read the domain: {"flavor": {"name", "memory_mb", ...} or a name, "owner": {"user_id", "user_name", ...}, "created_at"}."""
 
     id: str
     number: int
@@ -58,6 +58,7 @@ class ServerSpec(msgspec.Struct, frozen=True):
     swap_mb: int = 0
     ports: tuple[PortSpec, ...] = ()
     rescue: ImageSpec | None = None
+    config_drive: bool = False
     metadata: dict[str, Any] = {}
 
     @property

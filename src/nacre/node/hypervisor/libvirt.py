@@ -278,7 +278,7 @@ class LibvirtHypervisor:
     def absent_disks(self, server_id: str) -> None:
         folder = self._off(server_id)
         if folder.exists():
-            copies.absent(folder, "disk", "disk.eph0", "disk.swap", "disk.rescue", copies.BACKUP)
+            copies.absent(folder, "disk", "disk.eph0", "disk.swap", "disk.rescue", "disk.config", copies.BACKUP)
 
     def ensure_interface(self, server_id: str, port: PortSpec) -> None:
         domain = self._known(server_id)
