@@ -30,36 +30,35 @@ _STACK = 512 * 1024
 
 
 def run(home: Home, config: Config, hosts: Mapping[str, Path], *, wanted: Path | None = None) -> None:
-    """Serves `hosts` (name -> folder) until SIGTERM or SIGINT, or until the control plane takes the host no more. Without fakes there is one."""
+    """Serves `hosts` (name -> folder) until SIGTERM or SIGINT. Without fakes there is one."""
     threading.stack_size(_STACK)
-    agents, locks, over = [], [], threading.Event()
+    agents, locks = [], []
     for host, folder in hosts.items():
         (folder / "node").mkdir(parents=True, exist_ok=True)
         (folder / "node").chmod(0o700)
         locks.append((folder / "node" / "lock").open("a"))
         fcntl.flock(locks[-1], fcntl.LOCK_EX)
-        source = FileSource(wanted) if wanted else _control_plane(home, host, folder, over)
+        source = FileSource(wanted) if wanted else _control_plane(home, host, folder)
         make = _fake_agent if config.nacre.hypervisor == "fake" else _real_agent
         agents.append(make(config, host, folder, source))
     try:
         for agent in agents:
             agent.start()
         log.info("serving %s", ", ".join(hosts))
-        over.wait()
+        threading.Event().wait()
     finally:
         for agent in agents:
             agent.stop()
-    raise SystemExit("the control plane takes this host no more")
 
 
-def _control_plane(home: Home, host: str, folder: Path, over: threading.Event) -> Source:
+def _control_plane(home: Home, host: str, folder: Path) -> Source:
     """A host that joined has a certificate; the others are known by their socket."""
     joined = folder / "node" / "tls"
-    if not joined.exists():
+    if not (joined / "certificate.pem").exists():
         return SocketSource(home.node_socket(host))
     from nacre.node.feed_tls import TlsSource
 
-    return TlsSource(host, joined, over.set)
+    return TlsSource(host, joined)
 
 
 def _fake_agent(config: Config, host: str, folder: Path, source: Source) -> Agent:
