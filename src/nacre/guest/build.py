@@ -94,7 +94,7 @@ def fingerprint() -> str:
 
 def build(out: Path, log: Callable[[str], None]) -> None:
     """Write the image (qcow2, 56 MiB virtual) to `out`, whole or not at all. Needs root. Raises GuestBuildError, CommandFailed, OSError."""
-    with tempfile.TemporaryDirectory(prefix="nacre-guest-", dir=out.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="nacre-guest-", dir=out.parent, ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         source = _kernel()
         root = work / "root"

@@ -17,8 +17,12 @@ from nacre.node.commands import run
 LOAD_ADDRESS = 0x1000000
 PAGE = 4096
 SETUP_SECTORS, PAYLOAD, INIT_SIZE = 0x1F1, 0x248, 0x260
-LZ4_LEGACY = b"\x02\x21\x4c\x18"
 PT_LOAD = 1
+# First bytes → how to unpack, how to pack, what names the output. Debian 12 has LZ4, Debian 13 Zstandard; the plain length follows the stream.
+COMPRESSIONS = {
+    b"\x02\x21\x4c\x18": (["lz4", "-q", "-d", "-f"], ["lz4", "-q", "-l", "-9", "-f"], []),
+    b"\x28\xb5\x2f\xfd": (["zstd", "-q", "-d", "-f"], ["zstd", "-q", "-18", "-f"], ["-o"]),
+}
 
 
 class UnknownKernel(Exception):
@@ -94,15 +98,16 @@ def slim(image: bytes, work: Path) -> bytes:
     start = (image[SETUP_SECTORS] + 1) * 512 + struct.unpack_from("<I", image, PAYLOAD)[0]
     (length,) = struct.unpack_from("<I", image, PAYLOAD + 4)
     payload = image[start : start + length]
-    if not payload.startswith(LZ4_LEGACY):
-        raise UnknownKernel("not compressed with LZ4")
-    packed, plain = work / "kernel.lz4", work / "kernel.elf"
+    if payload[:4] not in COMPRESSIONS:
+        raise UnknownKernel("compressed neither with LZ4 nor with Zstandard")
+    unpack, pack, into = COMPRESSIONS[payload[:4]]
+    packed, plain = work / "kernel.packed", work / "kernel.elf"
     packed.write_bytes(payload[:-4])
-    run(["lz4", "-q", "-d", "-f", str(packed), str(plain)])
+    run([*unpack, str(packed), *into, str(plain)], timeout=60)
     elf = plain.read_bytes()
     small, in_memory = compact(elf)
     plain.write_bytes(small)
-    run(["lz4", "-q", "-l", "-9", "-f", str(plain), str(packed)])
+    run([*pack, str(plain), *into, str(packed)], timeout=300)
     new = packed.read_bytes() + struct.pack("<I", len(small))
     if len(new) > length:
         raise UnknownKernel("the compacted kernel is larger than the original")
