@@ -87,6 +87,7 @@ ROUTES = (
     _get("/servers/{id}/os-volume_attachments", servers.volume_attachments, "os-volumes-attachments:index"),
     _get("/servers/{id}/os-instance-actions", history.index, "os-instance-actions:list"),
     _get("/servers/{id}/os-instance-actions/{request}", history.show, "os-instance-actions:show"),
+    _get("/servers/{id}/explanation", history.explanation, "servers:explain"),
     # server groups
     _get("/os-server-groups", groups.index, "os-server-groups:index"),
     _get("/os-server-groups/{id}", groups.show, "os-server-groups:show"),
@@ -153,4 +154,5 @@ def render_error(error: Error, request_id: str) -> dict[str, Any]:
 SERVICE = Service(
     name="compute", type="compute", title="nova", prefix="/compute", endpoint="/v2.1", routes=ROUTES, rules=RULES, render_error=render_error,
     microversions=versions.MICROVERSIONS, request_id_header="x-compute-request-id",
+    forbidden="Policy doesn't allow {rule} to be performed.",
 )  # fmt: skip

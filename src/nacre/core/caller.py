@@ -17,6 +17,8 @@ from nacre.core.cloud import Cloud
 from nacre.core.db import Tx
 from nacre.core.errors import Forbidden
 
+FORBIDDEN = "You are not authorized to perform the requested action: {rule}."
+
 
 @dataclass(frozen=True)
 class System:
@@ -53,6 +55,7 @@ class Caller:
     extra: Mapping[str, Any] = field(default_factory=dict)
     service: str = ""
     rule: str = ""
+    forbidden: str = FORBIDDEN
     asked: set[str] = field(default_factory=set)
 
     @property
@@ -79,7 +82,7 @@ class Caller:
         name = rule or self.rule
         self.asked.add(name)
         if not self.allowed(name, target):
-            raise Forbidden(f"You are not authorized to perform the requested action: {name}.", kind="PolicyNotAuthorized")
+            raise Forbidden(self.forbidden.format(rule=name), kind="PolicyNotAuthorized")
 
     def write(self) -> AbstractContextManager[Tx]:
         return self.cloud.db.write(self)

@@ -28,7 +28,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from nacre.core import db, ids, log
-from nacre.core.caller import Caller
+from nacre.core.caller import FORBIDDEN, Caller
 from nacre.core.cloud import Cloud
 from nacre.core.errors import BadRequest, Error, MethodNotAllowed, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
 from nacre.core.versions import ALWAYS, Body, Microversions, Version
@@ -117,7 +117,7 @@ class Route:
 @dataclass
 class Service:
     """A mounted API. `title`: name in the catalog; `endpoint`: what the catalog adds to the prefix; `rules` are policy
-    defaults by upstream name; `render_error(error, request_id)` gives the body of a refusal."""
+    defaults by upstream name; `render_error(error, request_id)` gives the body of a refusal; `forbidden` is its sentence of a 403."""
 
     name: str
     type: str
@@ -129,6 +129,7 @@ class Service:
     request_id_header: str = "x-openstack-request-id"
     title: str = ""
     endpoint: str = ""
+    forbidden: str = FORBIDDEN
 
 
 class _Node:
@@ -248,7 +249,7 @@ class App:
         caller = await self._caller(request, request_id, any(route.rule not in (PUBLIC, SIGNED) for route, _ in serving))
         raw = b"" if serving[0][0].stream else await _read(request)
         route, names = _by_action(serving, rows, raw) if serving[0][0].action else serving[0]
-        caller.service, caller.rule = service.name, route.rule
+        caller.service, caller.rule, caller.forbidden = service.name, route.rule, service.forbidden
         body = route.body.decode(_wire(route, raw, request), version) if route.body is not None else None
         path = {name.rstrip("*"): value for name, value in zip(names, values, strict=True)}
         call = Call(caller, route, service, path, request.query_params, request.headers, body, version, request, _base(request))

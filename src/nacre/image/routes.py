@@ -58,4 +58,5 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v2/info/import", api.info_import, "default"),
     Route("GET", "/v2/info/stores", api.info_stores, "default"),
 )  # fmt: skip
-SERVICE = Service(name="image", type="image", prefix="/image", routes=ROUTES, rules=RULES, render_error=api.error, title="glance")
+SERVICE = Service(name="image", type="image", prefix="/image", routes=ROUTES, rules=RULES, render_error=api.error, title="glance",
+                  forbidden="You are not authorized to complete {rule} action.")  # fmt: skip

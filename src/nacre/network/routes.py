@@ -82,4 +82,5 @@ ROUTES = (
     Route("PUT", "/v2.0/quotas/{id}", about.update_quota, "update_quota", quota_bodies.CHANGE_QUOTA),
     Route("DELETE", "/v2.0/quotas/{id}", about.reset_quota, "delete_quota", status=204),
 )
-SERVICE = Service(name="network", type="network", prefix="/network", routes=ROUTES, rules=RULES, render_error=rendered, title="Networking")
+SERVICE = Service(name="network", type="network", prefix="/network", routes=ROUTES, rules=RULES, render_error=rendered, title="Networking",
+                  forbidden="rule:{rule} is disallowed by policy")  # fmt: skip
