@@ -100,7 +100,7 @@ ROUTES = (
     Route("POST", f"{_V}/flavors", flavors.create, f"{_P}os-flavor-manage:create", body=flavor_bodies.CREATE),
     Route("PUT", _FLAVOR, flavors.update, f"{_P}os-flavor-manage:update", body=flavor_bodies.UPDATE, since=(2, 55)),
     Route("DELETE", _FLAVOR, flavors.delete, f"{_P}os-flavor-manage:delete", status=202),
-    _get("/flavors/{id}/os-extra_specs", flavors.extra_specs, "os-flavor-extra-specs:index"),
+    _get("/flavors/{id}/os-extra_specs", flavors.show_extra_specs, "os-flavor-extra-specs:index"),
     _get("/flavors/{id}/os-extra_specs/{key}", flavors.extra_spec, "os-flavor-extra-specs:show"),
     Route("POST", f"{_FLAVOR}/os-extra_specs", flavors.set_extra_specs, f"{_P}os-flavor-extra-specs:create", body=flavor_bodies.EXTRA_SPECS),
     Route("PUT", f"{_FLAVOR}/os-extra_specs/{{key}}", flavors.set_extra_spec, f"{_P}os-flavor-extra-specs:update", body=ANYTHING),

@@ -5,7 +5,8 @@ Owns resource providers, their inventories, traits and aggregates, and the alloc
 system. Users (administrators) see the same rows through the upstream API.
 """
 
+from nacre.placement.names import RESOURCE_CLASSES, TRAITS
 from nacre.placement.plan import Inventory, Resources
 from nacre.placement.service.fronts import Candidate, allocated, candidates, claim, release, set_inventory
 
-__all__ = ["Candidate", "Inventory", "Resources", "allocated", "candidates", "claim", "release", "set_inventory"]
+__all__ = ["RESOURCE_CLASSES", "TRAITS", "Candidate", "Inventory", "Resources", "allocated", "candidates", "claim", "release", "set_inventory"]

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from nacre.compute.api import common
+from nacre.compute.bodies import extra_specs
 from nacre.compute.bodies import flavors as bodies
 from nacre.compute.service import flavors
 from nacre.core import paging
@@ -63,21 +64,25 @@ def delete(call: Call) -> None:
     flavors.delete(call.caller, call.path["id"])
 
 
-def _checked(specs: dict[str, Any]) -> dict[str, str]:
+def _checked(call: Call, specs: dict[str, Any]) -> dict[str, str]:
     for key, value in specs.items():
-        if not _KEY.fullmatch(key) or len(str(value)) > 255:
+        if not _KEY.fullmatch(key):
             raise BadRequest(f"Invalid input for field/attribute extra_specs. '{key}' does not match the regex: '^[a-zA-Z0-9-_:. ]{{1,255}}$'")
-    return {key: str(value) for key, value in specs.items()}
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or len(str(value)) > 255:
+            raise BadRequest(f"Invalid input for field/attribute {key}. Value: {value}. A string of at most 255 characters or a number is expected")
+    plain = {key: str(value) for key, value in specs.items()}
+    if call.version >= (2, 86):
+        extra_specs.check(plain)
+    return plain
 
 
-def extra_specs(call: Call) -> dict[str, Any]:
+def show_extra_specs(call: Call) -> dict[str, Any]:
     return {"extra_specs": flavors.show(call.caller, call.path["id"]).extra_specs}
 
 
 def set_extra_specs(call: Call) -> dict[str, Any]:
-    specs = _checked(call.body.extra_specs)
-    flavors.set_extra_specs(call.caller, call.path["id"], specs)
-    return {"extra_specs": specs}
+    flavors.set_extra_specs(call.caller, call.path["id"], _checked(call, call.body.extra_specs))
+    return {"extra_specs": call.body.extra_specs}
 
 
 def extra_spec(call: Call) -> dict[str, Any]:
@@ -91,9 +96,8 @@ def set_extra_spec(call: Call) -> dict[str, Any]:
     one, key = call.body, call.path["key"]
     if list(one) != [key]:
         raise BadRequest("Invalid body format: the key of the body and of the address differ.")
-    specs = _checked(one)
-    flavors.set_extra_specs(call.caller, call.path["id"], specs)
-    return dict(specs)
+    flavors.set_extra_specs(call.caller, call.path["id"], _checked(call, one))
+    return dict(one)
 
 
 def delete_extra_spec(call: Call) -> None:

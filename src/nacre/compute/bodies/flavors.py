@@ -43,7 +43,7 @@ ADD_ACCESS, REMOVE_ACCESS = Body("addTenantAccess", Access), Body("removeTenantA
 
 
 class ExtraSpecs:
-    extra_specs: dict[str, str | int | float]
+    extra_specs: dict[str, Any]
 
 
 EXTRA_SPECS = Body(None, ExtraSpecs)
