@@ -136,13 +136,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection on one snapshot; what it changes is rolled back."""
-        with self._answering(), self.engine.connect() as conn:
+        with self.answering(), self.engine.connect() as conn:
             yield conn
 
     @contextmanager
     def write(self, who: Who) -> Iterator[Tx]:
         """One transaction, committed at the end of the block, rolled back by an exception."""
-        with self._answering(), self._one_writer(), self.engine.connect() as plain:
+        with self.answering(), self._one_writer(), self.engine.connect() as plain:
             conn = plain.execution_options(nacre_write=True) if self.sqlite else plain
             with conn.begin():
                 tx = Tx(conn, who)
@@ -156,7 +156,7 @@ class Database:
         return self.engine.dialect.connect(*arguments, **{**options, **self._patience, "autocommit": True})
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def answering(self) -> Iterator[None]:
         """Tells a database that is away, and values that it cannot hold, from everything else that may go wrong."""
         try:
             yield

@@ -31,11 +31,23 @@ def current(database: Database) -> str:
 
 def upgrade(database: Database) -> None:
     """Take the steps that are missing, each in a transaction of its own. Raises when another holds the tables for too long."""
-    if current(database) != head():
-        _run(database, lambda script: lambda rev, _context: script._upgrade_revs("head", rev))
+    if current(database) == head():
+        return
+    with database.answering(), database.engine.connect() as plain:
+        conn = plain.execution_options(nacre_write=True)
+        if not database.sqlite:
+            conn.execute(sa.text(f"SET lock_timeout = '{PATIENCE}'"))
+            conn.commit()
+        _run(conn, transaction_per_migration=True)
+        conn.commit()
 
 
-def _run(database: Database, steps: Any) -> None:
+def upgrade_within(conn: sa.Connection) -> None:
+    """Take every step in the transaction that the caller has begun (PostgreSQL, where steps are transactional)."""
+    _run(conn, transaction_per_migration=False)
+
+
+def _run(conn: sa.Connection, *, transaction_per_migration: bool) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -44,11 +56,11 @@ def _run(database: Database, steps: Any) -> None:
     config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
-    with EnvironmentContext(config, script, fn=steps(script)) as environment, database.engine.connect() as plain:
-        conn = plain.execution_options(nacre_write=True)
-        if not database.sqlite:
-            conn.execute(sa.text(f"SET lock_timeout = '{PATIENCE}'"))
-            conn.commit()
-        environment.configure(connection=conn, target_metadata=metadata, transaction_per_migration=True, render_as_batch=database.sqlite)
+
+    def steps(revision: Any, _context: Any) -> Any:
+        return script._upgrade_revs("head", revision)
+
+    with EnvironmentContext(config, script, fn=steps) as environment:
+        environment.configure(connection=conn, target_metadata=metadata, transaction_per_migration=transaction_per_migration,
+                              render_as_batch=conn.dialect.name == "sqlite")  # fmt: skip
         environment.run_migrations()
-        conn.commit()
