@@ -107,6 +107,8 @@ def write(path: Path, content: str, mode: int, own: tuple[int, int] = (0, 0)) ->
         file.write(content)
         os.fchmod(file.fileno(), mode)
         os.fchown(file.fileno(), *own)
+        file.flush()
+        os.fsync(file.fileno())
     part.rename(path)
 
 
