@@ -49,6 +49,8 @@ _GONE = ("08", "28", "3D", "53", "57", "25006")
 class Unreachable(Unavailable):
     """The database does not answer. `reason` is for the operator."""
 
+    kind = "ServiceUnavailable"
+
     def __init__(self, reason: str) -> None:
         super().__init__("The database of this cloud does not answer at the moment, try again later.")
         self.reason = f"the database does not answer: {reason}"

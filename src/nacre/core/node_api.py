@@ -80,6 +80,8 @@ class Heartbeats:
                 heard, self.heard = self.heard, set()
                 try:
                     await anyio.to_thread.run_sync(self._write, heard)
+                except db.Unreachable:
+                    pass
                 except Exception:
                     _log.exception("heartbeats could not be written")
 
@@ -107,6 +109,8 @@ class NodeApp:
             response = await self._answer(request)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             response = _json({"error": str(error)}, 400)
+        except db.Unreachable as error:
+            response = _json({"error": error.message}, 503)
         except asyncio.CancelledError:
             return  # this process ends; the node asks the next one
         except Exception:
