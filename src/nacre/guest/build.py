@@ -232,8 +232,13 @@ def _initrd(source: Kernel, work: Path) -> bytes:
     (tree / "init").chmod(0o755)
     first = _copy_modules(tree, source, TO_FIND_ROOT)
     late = _copy_modules(tree, source, TO_FIND_ROOT_ON_IDE)
-    (tree / "modules").write_text("\n".join(first) + "\n")
-    (tree / "modules.late").write_text("\n".join(late) + "\n")
+    for name, modules in (("modules", first), ("modules.late", late)):
+        (tree / name).write_text("".join(f"{module}.gz\n" for module in modules))
+    for file in sorted((tree / "lib").rglob("*")):  # the smallest guests have no room for these unpacked
+        if file.suffix == ".ko":
+            Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+        if file.is_file():
+            file.unlink()
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
     archive = work / "initrd.cpio"
     arguments = ["--create", "--format=newc", "--owner=0:0", "--quiet", f"--directory={tree}", f"--file={archive}"]
