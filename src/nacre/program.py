@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
 
@@ -40,6 +40,9 @@ from nacre.image import routes as image_routes
 from nacre.network import loops as network_loops
 from nacre.network import routes as network_routes
 from nacre.placement import routes as placement_routes
+
+if TYPE_CHECKING:
+    from nacre.core import serve
 
 SERVICES: tuple[Service, ...] = (
     identity_routes.SERVICE, image_routes.SERVICE, placement_routes.SERVICE, compute_routes.SERVICE, network_routes.SERVICE,
@@ -89,8 +92,8 @@ def behind() -> node_api.Behind:
 
 
 def serve_api(home: Home, config: Config, sockets: Sequence[socket.socket], node_hosts: Sequence[str],
-              node_sockets: Sequence[socket.socket] = ()) -> None:  # fmt: skip
-    """The `nacre api` process; returns when told to stop. `node_sockets` are for nodes that joined."""
+              node_sockets: Sequence[socket.socket] = (), inside: "serve.Inside | None" = None) -> None:  # fmt: skip
+    """The `nacre api` process; returns when told to stop. `node_sockets` are for nodes with certificates, `inside` is what listens in hosts."""
     from nacre.core import serve
 
     cloud = make_cloud(home, config, "api")
@@ -103,10 +106,10 @@ def serve_api(home: Home, config: Config, sockets: Sequence[socket.socket], node
     if node_sockets:
         local = frozenset(node_hosts)
         public = joining.Join(public, cloud, local, keys)
-        certified = joining.ByCertificate(lambda host: node_api.NodeApp(cloud, host, inner, heartbeats), local)
+        certified = joining.ByCertificate(cloud, lambda host, permit: node_api.NodeApp(cloud, host, inner, heartbeats, permit), local, keys)
         joined = serve.Joined(certified, node_sockets, tls.node_context(certificate, keys / "node-ca.crt"))
     try:
-        serve.serve(public, sockets, certificate=certificate, nodes=nodes, background=[heartbeats.forever], joined=joined)
+        serve.serve(public, sockets, certificate=certificate, hosts=serve.Hosts(nodes, joined, inside), background=[heartbeats.forever])
     finally:
         cloud.bells.close()
         cloud.db.close()
@@ -150,6 +153,17 @@ def node_token(home: Home, config: Config, seconds: int) -> str:
     cloud.bells.close()
     cloud.db.close()
     return secret
+
+
+def admit(home: Home, config: Config, host: str, csr: str) -> str:
+    """The certificate of a host of the controller's own machine."""
+    cloud = make_cloud(home, config, "admit")
+    request = joining.request_of(host, csr)
+    with cloud.db.write(System(ids.request_id())) as tx:
+        certificate = tls.sign_node(joining.authority(home.reach / "keys"), request.public_key(), host, joining.admit(tx, host))
+    cloud.bells.close()
+    cloud.db.close()
+    return certificate.decode()
 
 
 def first_image(home: Home, config: Config, file: Path) -> None:

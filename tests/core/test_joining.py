@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from nacre import program
 from nacre.core import clock, joining, node_api, nodes, serve, tls
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
-from nacre.node.feed_tls import TlsSource
+from nacre.node.deadline import NodeError
+from nacre.node.feed_tls import IDENTITY, TlsSource
 from nacre.node.wires.driver import ControlPlaneDown
 
 WHO = System("req-join")
@@ -53,12 +56,19 @@ class Controller:
         with self.cloud.db.read() as conn:
             return int(conn.execute(sa.select(sa.func.count()).select_from(joining.tokens).where(joining.tokens.c.used_at.is_(None))).scalar() or 0)
 
-    def source(self, folder: Path, host: str, key: bytes, certificate: bytes | str) -> TlsSource:
+    def source(self, folder: Path, host: str, key: bytes, certificate: bytes | str, over: Callable[[], None] = lambda: None) -> TlsSource:
         folder.mkdir()
-        for name, content in {"key.pem": key, "certificate.pem": certificate, "ca.pem": (self.cloud.home.path / "ca.pem").read_bytes(),
-                              "controller": f"127.0.0.1:{self.port}"}.items():  # fmt: skip
-            (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        return TlsSource(host, folder)
+        identity = key + (certificate.encode() if isinstance(certificate, str) else certificate)
+        for name, content in {IDENTITY: identity, "ca.pem": (self.cloud.home.path / "ca.pem").read_bytes(),
+                              "controller": f"127.0.0.1:{self.port}".encode()}.items():  # fmt: skip
+            (folder / name).write_bytes(content)
+        return TlsSource(host, folder, over)
+
+    def joined(self, folder: Path, host: str, over: Callable[[], None] = lambda: None) -> TlsSource:
+        key, csr = tls.request(host)
+        status, answer = self.ask(self.token(), host, csr)
+        assert status == 200, answer
+        return self.source(folder, host, key, answer["certificate"], over)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +79,10 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]
     tls.ensure(tls.Pair(home / "ca.key", home / "ca.pem"), server, ["127.0.0.1"], OWN)
     tls.ensure_authority(tls.Pair(keys / "node-ca.key", keys / "node-ca.crt"), OWN, "node CA")
     beats, behind = node_api.Heartbeats(cloud), program.behind()
-    app = joining.ByCertificate(lambda host: node_api.NodeApp(cloud, host, behind, beats), frozenset({"local"}))
+    app = joining.ByCertificate(cloud, lambda host, permit: node_api.NodeApp(cloud, host, behind, beats, permit), frozenset({"local"}), keys)
     listening, loop = socket.create_server(("127.0.0.1", 0)), asyncio.new_event_loop()
     joined = serve.Joined(app, [listening], tls.node_context((server.certificate, server.key), keys / "node-ca.crt"))
-    loop.run_until_complete(serve._listen_for(joined))
+    loop.run_until_complete(serve._way_for(joined)(listening))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield Controller(cloud, keys, listening.getsockname()[1])
@@ -135,10 +145,10 @@ def test_the_listener_believes_nobody_else(controller: Controller, tmp_path: Pat
     tls.ensure_authority(foreign, OWN, "another cloud")
     public = x509.load_pem_x509_csr(csr).public_key()
     with pytest.raises(ControlPlaneDown):
-        controller.source(tmp_path / "foreign", "far-4", key, tls.sign_node(foreign, public, "far-4")).report({})
+        controller.source(tmp_path / "foreign", "far-4", key, tls.sign_node(foreign, public, "far-4", "0" * 64)).report({})
     inside = tls.Pair(controller.keys / "node-ca.key", controller.keys / "node-ca.crt")
     with pytest.raises(ControlPlaneDown, match="host local does not come this way"):
-        controller.source(tmp_path / "local", "local", key, tls.sign_node(inside, public, "local")).report({})
+        controller.source(tmp_path / "local", "local", key, tls.sign_node(inside, public, "local", "0" * 64)).report({})
     bare = ssl.create_default_context(cafile=str(controller.cloud.home.path / "ca.pem"))
     said = b""
     plain = socket.create_connection(("127.0.0.1", controller.port), 10)
@@ -157,3 +167,108 @@ def test_server_certificates_are_not_for_nodes(controller: Controller, tmp_path:
                                (controller.keys / "server.crt").read_bytes())  # fmt: skip
     with pytest.raises(ControlPlaneDown):
         source.report({})
+
+
+def test_a_certificate_is_renewed_in_time_and_with_a_new_key(controller: Controller, tmp_path: Path) -> None:
+    source = controller.joined(tmp_path / "far", "far-6")
+    source.report({})
+    first = (tmp_path / "far" / IDENTITY).read_bytes()
+    held = x509.load_pem_x509_certificate(first)
+    assert held.not_valid_after_utc - datetime.now(UTC) > timedelta(days=700), "a new certificate stays"
+    key, csr = tls.request("far-6")
+    admission = str(held.subject.get_attributes_for_oid(x509.NameOID.SERIAL_NUMBER)[0].value)
+    public = x509.load_pem_x509_csr(csr).public_key()
+    old = key + tls.sign_node(joining.authority(controller.keys), public, "far-6", admission, timedelta(minutes=25))
+    (tmp_path / "part").write_bytes(old)
+    (tmp_path / "part").rename(tmp_path / "far" / IDENTITY)  # an hour before now to 25 minutes from now: less than a third is left
+    source.close()
+    again = TlsSource("far-6", tmp_path / "far")
+    again.report({})
+    new = (tmp_path / "far" / IDENTITY).read_bytes()
+    renewed = x509.load_pem_x509_certificate(new)
+    assert renewed.not_valid_after_utc - datetime.now(UTC) > timedelta(days=700) and renewed.public_key() != public
+    assert (tmp_path / "far" / IDENTITY).stat().st_mode & 0o777 == 0o600
+    again.close()
+    TlsSource("far-6", tmp_path / "far").report({})
+    assert (tmp_path / "far" / IDENTITY).read_bytes() == new
+
+
+def test_a_renewal_gives_nobody_another_name(controller: Controller, tmp_path: Path) -> None:
+    source = controller.joined(tmp_path / "far", "far-7")
+    _, csr = tls.request("far-6")
+    for body, reason in ({"csr": csr.decode()}, "names far-6, not far-7"), ({"csr": "none"}, "cannot be read"), ({}, "csr"):
+        with pytest.raises(ControlPlaneDown, match=reason):
+            source._post("/node/v1/renew", body, 10)
+
+
+def test_a_revoked_certificate_counts_no_more(controller: Controller, tmp_path: Path) -> None:
+    over = threading.Event()
+    source = controller.joined(tmp_path / "far", "far-8", over.set)
+    source.report({"epoch": 0, "seen": {"agents": {}}})
+    renewed = json.loads(source._post("/node/v1/renew", {"csr": (request := tls.request("far-8"))[1].decode()}, 10))
+    waiting: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            source.feed(have, epoch=1, calls=[], wait=20)
+        except ControlPlaneDown as error:
+            waiting.append(error)
+
+    documents = source.feed({}, epoch=0, calls=[], wait=0).documents
+    have = {kind: {document.id: document.version for document in documents if document.kind == kind} for kind in {one.kind for one in documents}}
+    held = threading.Thread(target=wait)
+    held.start()
+    with controller.cloud.db.read() as conn:
+        before = nodes.host_named(conn, "far-8")
+    time.sleep(0.5)
+    with controller.cloud.db.write(WHO) as tx:
+        joining.revoke(tx, "far-8")
+    held.join(5)
+    assert waiting and "was revoked" in str(waiting[0]), "a feed that is held ends, too"
+    assert over.wait(1) and json.loads((tmp_path / "far" / "refused").read_text())["code"] == "revoked"
+    other = controller.source(tmp_path / "other", "far-8", request[0], renewed["certificate"])
+    for ask in (
+        lambda: other.report({"seen": {"agents": {"dhcp": True}}}),
+        lambda: other.feed({}, epoch=0, calls=[], wait=0),
+        lambda: other.metadata("network", "n", "10.0.0.1"),
+        lambda: other._post("/node/v1/renew", {"csr": request[1].decode()}, 10),
+    ):
+        with pytest.raises(ControlPlaneDown, match="was revoked"):
+            ask()
+    with pytest.raises(NodeError):
+        other.console("rendezvous")
+    with controller.cloud.db.read() as conn:
+        assert nodes.host_named(conn, "far-8") == before
+    controller.joined(tmp_path / "again", "far-8").report({})
+    with pytest.raises(ControlPlaneDown, match="was revoked"):
+        other.report({})
+
+
+def test_joining_anew_ends_the_certificate_before(controller: Controller, tmp_path: Path) -> None:
+    first = controller.joined(tmp_path / "one", "far-9")
+    first.report({})
+    with controller.cloud.db.write(WHO) as tx:
+        tx.update(nodes.hosts, {"name": "far-9"}, last_seen=None)
+    controller.joined(tmp_path / "two", "far-9").report({})
+    with pytest.raises(ControlPlaneDown, match="was revoked"):
+        first.report({})
+
+
+def test_a_certificate_that_the_database_does_not_know(controller: Controller, tmp_path: Path) -> None:
+    key, csr = tls.request("far-10")
+    made = tls.sign_node(joining.authority(controller.keys), x509.load_pem_x509_csr(csr).public_key(), "far-10", "1" * 64)
+    with pytest.raises(ControlPlaneDown, match="is not known here"):
+        controller.source(tmp_path / "far", "far-10", key, made).report({})
+
+
+def test_a_new_authority_believes_what_the_old_one_signed(controller: Controller, tmp_path: Path) -> None:
+    pair = tls.Pair(tmp_path / "ca.key", tmp_path / "ca.crt")
+    old = tls.ensure_authority(pair, OWN, "node CA")
+    key, csr = tls.request("far-11")
+    identity = key + tls.sign_node(pair, x509.load_pem_x509_csr(csr).public_key(), "far-11", "2" * 64)
+    new = tls._authority(datetime.now(UTC), "next node CA")
+    pair.store(*new, OWN, also=[old[1]])
+    assert tls.usable(identity, pair.certificate.read_bytes(), datetime.now(UTC))
+    pair.store(*new, OWN)
+    assert not tls.usable(identity, pair.certificate.read_bytes(), datetime.now(UTC))
+    assert not tls.usable(key, pair.certificate.read_bytes(), datetime.now(UTC))

@@ -64,7 +64,7 @@ def test_a_host_joins(course: Course, token: str) -> None:
     assert status == 1 and "used already, by nacre-2" in trouble
     status, _, trouble = _join(course, 2, token)
     assert status == 1 and "already" in trouble
-    key = course.home / "hosts" / "2" / "node" / "tls" / "key.pem"
+    key = course.home / "hosts" / "2" / "node" / "tls" / "identity.pem"
     assert key.stat().st_mode & 0o777 == 0o600 and key.parent.stat().st_mode & 0o777 == 0o700
 
 

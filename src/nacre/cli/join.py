@@ -9,22 +9,18 @@ import http.client
 import json
 import os
 import re
-import shutil
-import socket
 import ssl
 import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nacre.cli import alive, credentials, layout, supervisor, up
-from nacre.cli.processes import all_numbers, host_name
+from nacre.cli import alive, certificates, credentials, layout, supervisor, up
+from nacre.cli.processes import all_numbers, host_name, host_numbers
 from nacre.cli.trouble import Trouble, typed
 from nacre.core import tls
 from nacre.core.config import Config, Home, load
-from nacre.sandbox import cables
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ def token(home: Home, seconds: int) -> str:
     config = _config(home)
     if not config.nacre.node_port:
         with layout.exclusive(home):
-            layout.set_options(home.path / "nacre.toml", "nacre", {"node_port": _free_port(config)})
+            layout.set_options(home.path / "nacre.toml", "nacre", {"node_port": up.free_port(config)})
     if not config.nacre.node_port or not alive.holder(home.path / "run", "api"):
         up.run(home, up.Order(clients=_clients()))
     done = subprocess.run(supervisor.command(home, "job", "node-token"), input=json.dumps({"seconds": seconds}), capture_output=True, text=True,
@@ -58,19 +54,18 @@ def join(home: Home, wish: Wish) -> str:
     host = wish.host or host_name(wish.number)
     if host != host_name(wish.number):
         raise Trouble(f"Sandbox host {wish.number} is named {host_name(wish.number)}: leave --host out.")
-    if wish.number in all_numbers(config):
+    if wish.number in all_numbers(config) and not certificates.refused(home, wish.number):
         raise Trouble(f"Host {host} is part of this cloud already.")
     if config.nacre.hypervisor == "fake":
         raise Trouble("Pretended hosts do not join: start the cloud without  --hypervisor fake.")
     key, csr = tls.request(host)
     url = wish.url or credentials.authority(config)
     answer = ask(url, wish.token, {"host": host, "csr": csr.decode()})
-    _keep(home.path / "hosts" / str(wish.number), {
-        "key.pem": key.decode(), "certificate.pem": answer["certificate"], "ca.pem": answer["ca"],
-        "controller": f"{cables.underlay_address(1)}:{answer['port']}",
-    })  # fmt: skip
+    certificates.keep(home, wish.number, key, answer, answer["port"])
     with layout.exclusive(home):
-        layout.set_options(home.path / "nacre.toml", "nacre", {"joined": sorted({*load(home.path / "nacre.toml").nacre.joined, wish.number})})
+        now = load(home.path / "nacre.toml")
+        if wish.number not in host_numbers(now):
+            layout.set_options(home.path / "nacre.toml", "nacre", {"joined": sorted({*now.nacre.joined, wish.number})})
     up.run(home, up.Order(clients=_clients()))
     return f"Host {host} has joined {url}."
 
@@ -79,14 +74,6 @@ def _clients() -> Path:
     """Where the launcher put the clients; as they were written when it did not say."""
     found = os.environ.get("NACRE_CLIENTS")
     return Path(found) if found else max(up.STORE.glob("clients-*/bin"), key=lambda path: path.stat().st_mtime, default=up.STORE / "clients")
-
-
-def _free_port(config: Config) -> int:
-    for port in range(config.nacre.port + 1, config.nacre.port + 100):
-        with suppress(OSError):
-            socket.create_server((config.nacre.host, port)).close()
-            return port
-    raise Trouble(f"Of the ports above {config.nacre.port} none is free for nodes: write node_port into nacre.toml.")
 
 
 def _config(home: Home) -> Config:
@@ -125,15 +112,3 @@ def ask(url: str, given: str, body: dict[str, str]) -> dict[str, Any]:
     if answer.status != 200:
         raise Trouble(f"{url} refuses: {found.get('error') or answer.status}.")
     return found
-
-
-def _keep(folder: Path, files: dict[str, str]) -> None:
-    """The host's identity, whole or not at all."""
-    place = folder / "node" / "tls"
-    part = place.with_name("tls.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True, mode=0o700)
-    for name, content in files.items():
-        layout.write(part / name, content, 0o600)
-    shutil.rmtree(place, ignore_errors=True)
-    part.rename(place)

@@ -5,8 +5,8 @@ that everybody can walk, in a mount namespace of their own; `api` opens its list
 network; then they become the unprivileged user for good. Only `node` stays root; it runs inside the host's namespaces, where the home
 is already mounted.
 
-At a start of the whole cloud the slow part of `api` and `worker`, loading the program, runs beside the jobs that prepare the database and
-start the host: they wait at `Gate` for what they need.
+At a start of the whole cloud the slow part of `api` and `worker`, loading the program, runs beside the job that prepares the database:
+they wait at `Gate` for it.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,7 +29,6 @@ from nacre.core.config import Config, ConfigError, Home, load
 
 ALREADY_RUNS = 11
 _GATE_LIMIT = 120.0
-_HOST_LIMIT = 30.0
 
 
 class Gate:
@@ -117,45 +115,20 @@ def _unprivileged(home: Home, process: str) -> None:
 
 
 def _api(home: Home, config: Config) -> None:
-    # Loaded before privileges go, because the host's network can be entered only once the host runs.
     program = _program()
-    hosts = host_numbers(config)
+    fake = config.nacre.hypervisor == "fake"
     Gate(home.path, "prepare").wait()
     sockets = [socket.create_server((config.nacre.host, config.nacre.port), backlog=1024)]
     node_sockets = [socket.create_server((config.nacre.host, config.nacre.node_port), backlog=256)] if config.nacre.node_port else []
-    if config.nacre.hypervisor != "fake":
-        sockets += _listen_inside(home, config, hosts)
-        node_sockets += _listen_for_joined(home, config)
+    inside = None
+    if not fake:
+        from nacre.cli import listeners
+
+        inside = listeners.inside(home, config)
     confine.mount_home(home)
     _unprivileged(home, "api")
-    names = [host_name(number) for number in hosts]
-    program.serve_api(home, config, sockets=sockets, node_hosts=names, node_sockets=node_sockets)
-
-
-def _listen_inside(home: Home, config: Config, hosts: Iterable[int]) -> list[socket.socket]:
-    """A socket in each host, so that one address is the API's outside and inside. A host that does not come is left out; the supervisor
-    starts the api again when it does."""
-    from nacre.sandbox.host import SandboxError, SandboxHost
-
-    sockets, deadline = [], time.monotonic() + _HOST_LIMIT
-    for number in hosts:
-        try:
-            Gate(home.path, f"host-{number}").wait(max(deadline - time.monotonic(), 0.1))
-            sockets.append(SandboxHost(home, number).listen(config.nacre.host, config.nacre.port))
-        except (TimeoutError, SandboxError, OSError) as error:
-            logging.getLogger("nacre").warning("the api does not listen in host %d: %s", number, error)
-    return sockets
-
-
-def _listen_for_joined(home: Home, config: Config) -> list[socket.socket]:
-    """Hosts that joined reach the controller as further machines would: at the underlay address of host 1."""
-    from nacre.sandbox.host import SandboxError, SandboxHost
-
-    try:
-        return [SandboxHost(home, 1).listen("0.0.0.0", config.nacre.node_port)] if config.nacre.node_port else []
-    except (SandboxError, OSError) as error:
-        logging.getLogger("nacre").warning("the api does not listen for nodes in host 1: %s", error)
-        return []
+    names = [host_name(number) for number in (host_numbers(config) if fake else (1,))]
+    program.serve_api(home, config, sockets=sockets, node_hosts=names, node_sockets=node_sockets, inside=inside)
 
 
 def all_numbers(config: Config) -> list[int]:
@@ -164,7 +137,7 @@ def all_numbers(config: Config) -> list[int]:
 
 
 def host_numbers(config: Config) -> range:
-    """The hosts of this cloud on this machine, known by their sockets."""
+    """The hosts of this cloud on this machine: the first, and all that are pretended, are known by their sockets."""
     return range(1, 1 + (config.nacre.fake_hosts if config.nacre.hypervisor == "fake" else config.nacre.nodes))
 
 
@@ -181,6 +154,16 @@ def _node(home: Home, config: Config, host: int | None) -> None:
     node.run(home, config, {host_name(number): home.host(number) for number in numbers})
 
 
+def _identity(home: Home, config: Config, number: int) -> None:
+    """A host that runs gets what it needs to speak with the api, and the api a place to listen there."""
+    from nacre.cli import certificates, listeners, supervisor
+
+    listeners.hand_over(home, config, number)
+    if number != 1:
+        Gate(home.path, "prepare").wait()
+        certificates.ensure(home, config, number, supervisor.command(home, "job", "admit"), supervisor.ENVIRONMENT)
+
+
 def _job(job: str, home: Home, config: Config, host: int | None) -> None:
     """Short work of a start. What goes wrong is one line on stderr and exit status 1."""
     log.setup(home.path / "logs", "up", debug=config.DEFAULT.debug)
@@ -190,6 +173,7 @@ def _job(job: str, home: Home, config: Config, host: int | None) -> None:
                 from nacre.sandbox.host import SandboxHost
 
                 SandboxHost(home, host or 1).ensure()
+                _identity(home, config, host or 1)
             case "prepare":
                 from nacre.cli import layout
 
@@ -202,6 +186,11 @@ def _job(job: str, home: Home, config: Config, host: int | None) -> None:
                 confine.mount_home(home)
                 _unprivileged(home, "api")
                 print(_program().node_token(home, config, seconds))
+            case "admit":
+                order = json.load(sys.stdin)
+                confine.mount_home(home)
+                _unprivileged(home, "api")
+                print(_program().admit(home, config, order["host"], order["csr"]), end="")
             case "first-image":
                 order = json.load(sys.stdin)
                 confine.mount_home(home)

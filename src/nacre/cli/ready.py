@@ -3,7 +3,7 @@
 import http.client
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,7 +54,7 @@ class Client:
 class Look:
     """Looks at everything once more each time; what has answered is not asked again."""
 
-    def __init__(self, client: Client, password: str, hosts: int) -> None:
+    def __init__(self, client: Client, password: str, hosts: Callable[[], int]) -> None:
         self.client, self.password, self.hosts = client, password, hosts
         self.paths: dict[str, str] | None = None
         self.compute = False
@@ -84,5 +84,5 @@ class Look:
     def _hosts(self) -> None:
         status, _, body = self.client.ask("GET", "/compute/v2.1/os-services?binary=nova-compute")
         up = sum(service.get("state") == "up" for service in body.get("services", [])) if status == 200 else 0
-        if up < self.hosts:
-            raise NotReady(f"{up} of {self.hosts} compute hosts have reported")
+        if up < self.hosts():
+            raise NotReady(f"{up} of {self.hosts()} compute hosts have reported")

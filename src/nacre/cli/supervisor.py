@@ -5,8 +5,7 @@ they need. A service that ran for at least `YOUNG` seconds is started again at o
 then 5 seconds. A service that an operator stopped (`held_back`) waits until SIGHUP tells to look again; SIGHUP ends all those pauses.
 
 A node's host is made sure of before the node starts again. Host 1 holds the cables of all: the others start after it and get theirs
-anew when it is a new one; then the api starts again too, because its socket belonged to the old one. For the other hosts it does not:
-everybody would wait for it, for what is only a way to the API from inside that host, and comes with the api's next start.
+anew when it is a new one. A node that the control plane refuses (certificates.py) is not started until its host has joined anew.
 
 Services are found by the locks they hold (alive.py) and watched through pidfds, never by the fact of being children: what a killed
 supervisor left behind is taken over, and a service that was started twice by two supervisors refuses itself. `run/up.json` tells others
@@ -28,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nacre.cli import alive
+from nacre.cli import alive, certificates
 from nacre.cli.processes import ALREADY_RUNS, Gate, all_numbers
 from nacre.core.config import Config, Home
 from nacre.sandbox.host import SandboxError, SandboxHost
@@ -166,19 +165,13 @@ class Supervisor:
             host.done, host.due = False, service.due
 
     def _job_done(self, job: Service) -> None:
-        late = job.failures > 0
         job.done, job.failures, job.pause, job.trouble = True, 0, 0.0, ""
         if job.role in self.hosts:
             with suppress(SandboxError):
                 before, now = self.host_pids.get(job.role), self.hosts[job.role].pid()
                 self.host_pids[job.role] = now
-                api = self.services["api"]
                 if job.role == _FIRST and before not in (None, now):
                     self._lay_cables_again()
-                if job.role == _FIRST and (late or before not in (None, now)) and api.running:
-                    _log.info("%s is a new one: the api starts again to listen in it", job.role)
-                    with suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(api.descriptor, signal.SIGTERM)
         Gate(self.home.path, job.role).open()
 
     def _lay_cables_again(self) -> None:
@@ -237,7 +230,11 @@ class Supervisor:
         if service.role in self.hosts and service.role != _FIRST:
             host = self.services[_FIRST]
         here = not (service.running or service.done) and (host is service or host.done)
-        return here and not held_back(self.home, service.role).exists()
+        return here and not held_back(self.home, service.role).exists() and not self._refused(service.role)
+
+    def _refused(self, role: str) -> bool:
+        number = role.removeprefix("node-")
+        return number.isdigit() and certificates.refused(self.home, int(number)) is not None
 
     def _timeout(self) -> float | None:
         """Milliseconds until something is due; None: nothing is."""

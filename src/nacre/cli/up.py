@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nacre.cli import alive, credentials, down, layout, operator, ready, supervisor
-from nacre.cli.processes import all_numbers, host_numbers
+from nacre.cli import alive, certificates, credentials, down, layout, operator, ready, supervisor
+from nacre.cli.processes import all_numbers, host_name, host_numbers
 from nacre.cli.trouble import Trouble, typed
 from nacre.core import tls
 from nacre.core.config import Config, ConfigError, Home, load
@@ -103,6 +103,9 @@ def _prepare(home: Home, order: Order) -> Config:
         _no_fewer(home, load(toml), order)
         layout.set_options(toml, "nacre", {name: value for name, value in given.items() if value is not None})
         config = load(toml)
+        if config.nacre.nodes > 1 and not config.nacre.node_port and config.nacre.hypervisor != "fake":
+            layout.set_options(toml, "nacre", {"node_port": free_port(config)})
+            config = load(toml)
     except ConfigError as error:
         raise Trouble(f"{error}. Correct it, then type  {typed('up', home.path)}  again.") from error
     if config.nacre.hypervisor not in ("libvirt", "fake"):
@@ -117,6 +120,15 @@ def _prepare(home: Home, order: Order) -> Config:
     server = tls.Pair(home.path / "keys/server.key", home.path / "keys/server.crt")
     tls.ensure(tls.Pair(home.path / "ca.key", home.path / "ca.pem"), server, names, layout.owner())
     return config
+
+
+def free_port(config: Config) -> int:
+    """For the node API. Raises Trouble."""
+    for port in range(config.nacre.port + 1, config.nacre.port + 100):
+        with suppress(OSError):
+            socket.create_server((config.nacre.host, port)).close()
+            return port
+    raise Trouble(f"Of the ports above {config.nacre.port} none is free for nodes: write node_port into nacre.toml.")
 
 
 def _no_fewer(home: Home, config: Config, order: Order) -> None:
@@ -179,7 +191,7 @@ def _services(home: Home, process: subprocess.Popen[bytes] | None) -> dict[str, 
 
 def _until_ready(home: Home, config: Config, password: str, process: subprocess.Popen[bytes] | None) -> None:
     """Raises Trouble: with what keeps a service from starting as soon as that is clear, else with what did not answer in time."""
-    look = ready.Look(ready.Client(home, config), password, len(all_numbers(config)))
+    look = ready.Look(ready.Client(home, config), password, lambda: len(_wanted_hosts(home, config)))
     begun, told = time.monotonic(), False
     before: dict[str, int] = {}  # failures in a row that a supervisor had counted when this command came
     while True:
@@ -190,7 +202,8 @@ def _until_ready(home: Home, config: Config, password: str, process: subprocess.
                 what = {"prepare": "api", "host": "up"}.get(role.partition("-")[0], role.partition("-")[0])
                 why = facts["trouble"].replace(str(home.reach), str(home.path))
                 raise Trouble(f"{role} does not start: {why}. Correct that and type the same command again; more:  {typed('logs', home.path)} {what}")
-        missing = [role for role, facts in services.items() if not (facts["done"] or (facts["pid"] and not facts["failures"]))]
+        missing = [role for role, facts in services.items() if not (facts["done"] or (facts["pid"] and not facts["failures"]))
+                   and not (role.startswith("node-") and certificates.refused(home, int(role.removeprefix("node-"))))]  # fmt: skip
         try:
             if missing or not services:
                 raise ready.NotReady(f"not started: {', '.join(missing)}")
@@ -204,6 +217,11 @@ def _until_ready(home: Home, config: Config, password: str, process: subprocess.
             told = True
             print("Waiting until every service answers ...", flush=True)
         time.sleep(0.05)
+
+
+def _wanted_hosts(home: Home, config: Config) -> list[int]:
+    """Without those that the control plane has refused."""
+    return [number for number in all_numbers(config) if not certificates.refused(home, number)]
 
 
 def _first_image(home: Home, config: Config) -> None:
@@ -256,6 +274,9 @@ def _run(argv: list[str]) -> None:
 
 
 def _tell(home: Home, config: Config, clients: Path, took: float) -> None:
+    for number in set(all_numbers(config)) - set(_wanted_hosts(home, config)):
+        why = (certificates.refused(home, number) or {}).get("reason", "")
+        print(f"Host {host_name(number)} is not part of this cloud any more: {why}:  sudo ./nacre node join TOKEN --sandbox {number}", flush=True)
     rc = home.path / "keystonerc_admin"
     print(f"""
 Nacre is ready ({took:.1f} s).

@@ -27,6 +27,15 @@ from nacre.core.cloud import Cloud
 
 _log = logging.getLogger("nacre.node_api")
 Render = Callable[[sa.Connection, Sequence[str]], Mapping[str, Any]]
+Permit = Callable[[db.Conn], None]
+
+
+class Refused(Exception):
+    """The machine may not have what it asks for; the message is the reason. `code` is for programs."""
+
+    def __init__(self, reason: str, code: str = "") -> None:
+        super().__init__(reason)
+        self.answer = {"error": reason, **({"code": code} if code else {})}
 
 
 async def _refuse(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterator[bytes]) -> str | None:
@@ -91,15 +100,20 @@ class Heartbeats:
 
 
 class NodeApp:
-    """The node API for one host."""
+    """The node API for one host. `permit` raises Refused when the host may not speak (any more): asked first, and again in what a
+    request reads or writes."""
 
-    def __init__(self, cloud: Cloud, host: str, behind: Behind, heartbeats: Heartbeats) -> None:
-        self.cloud, self.host, self.behind, self.heartbeats = cloud, host, behind, heartbeats
+    def __init__(self, cloud: Cloud, host: str, behind: Behind, heartbeats: Heartbeats, permit: Permit = lambda conn: None) -> None:
+        self.cloud, self.host, self.behind, self.heartbeats, self.permit = cloud, host, behind, heartbeats, permit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             token = scope["path"].rpartition("/")[2]
             if self.behind.console is not None and scope["path"].startswith("/node/v1/consoles/"):
+                try:
+                    await anyio.to_thread.run_sync(self._permitted)
+                except Refused as error:
+                    return await WebSocket(scope, receive, send).close(1008, str(error))
                 await self.behind.console(self.cloud, self.host, token, WebSocket(scope, receive, send))
             return
         if scope["type"] != "http":
@@ -109,6 +123,8 @@ class NodeApp:
             response = await self._answer(request)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             response = _json({"error": str(error)}, 400)
+        except Refused as error:
+            response = _json(error.answer, 403)
         except db.Unreachable as error:
             response = _json({"error": error.message}, 503)
         except asyncio.CancelledError:
@@ -119,6 +135,7 @@ class NodeApp:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
+        await anyio.to_thread.run_sync(self._permitted)
         parts = request.url.path.strip("/").split("/")
         match (request.method, parts):
             case ("POST", ["node", "v1", "feed"]):
@@ -146,6 +163,10 @@ class NodeApp:
                 return _json(files) if files is not None else _json({"error": "no such config drive"}, 404)
         return _json({"error": "no such address"}, 404)
 
+    def _permitted(self) -> None:
+        with self.cloud.db.read() as conn:
+            self.permit(conn)
+
     async def _feed(self, feed: Feed, gone: asyncio.Future[Any]) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + min(feed.wait, 60.0)
         self.heartbeats.heard.add(self.host)
@@ -163,6 +184,7 @@ class NodeApp:
 
     def _difference(self, feed: Feed) -> dict[str, Any]:
         with self.cloud.db.read() as conn:
+            self.permit(conn)
             wanted = nodes.held_by(conn, self.host)
             documents = []
             for kind, versions in wanted.items():
@@ -179,6 +201,7 @@ class NodeApp:
         who = System(ids.request_id())
         self.heartbeats.heard.add(self.host)
         with self.cloud.db.write(who) as tx:
+            self.permit(tx)
             nodes.register(tx, self.host)
             for result in report.results:
                 told = (result.get("value"), str(result.get("error") or ""), str(result.get("detail") or ""))

@@ -1,14 +1,17 @@
 """Listeners of the `nacre api` process: the public one with TLS on sockets made before privileges were dropped, and one unix socket a
 node, whose name says which host speaks through it. The node sockets live in `<home>/run/node/`, readable by nobody but their owner.
-Nodes that joined come with a certificate to a listener of their own, which puts the host that the certificate names into the scope.
+Nodes that joined come with a certificate to a listener of their own, which puts the host and the admission that it names into the scope.
+Inside hosts the API listens, too, on sockets that root made (handover.py): a host that is started anew gets new ones, without a restart.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,13 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from nacre.core import handover
+
 # Consoles send what is packed already, and compressing would buffer what is not read. A side that does not answer for 40 s is gone.
 WEBSOCKETS: Mapping[str, Any] = {
     "ws": "websockets-sansio", "ws_max_size": 1 << 20, "ws_per_message_deflate": False, "ws_ping_interval": 20.0, "ws_ping_timeout": 20.0,
 }  # fmt: skip
+_log = logging.getLogger("nacre.serve")
 Background = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -32,17 +38,35 @@ class Joined:
     context: ssl.SSLContext
 
 
+@dataclass(frozen=True)
+class Inside:
+    """Listeners inside hosts: those that run, as (role, host) -> socket, and the ear for those that come. Roles: `api`, `nodes`."""
+
+    sockets: Mapping[tuple[str, str], socket.socket]
+    ear: socket.socket
+
+
 class _Certified(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         held = transport.get_extra_info("peercert") or {}
         names = [value for kind, value in held.get("subjectAltName", ()) if kind == "DNS"]
-        self.app_state = {"host": names[0] if len(names) == 1 else ""}
+        admissions = [value for part in held.get("subject", ()) for kind, value in part if kind == "serialNumber"]
+        self.app_state = {"host": names[0] if len(names) == 1 else "", "admission": admissions[0] if len(admissions) == 1 else ""}
         super().connection_made(transport)
 
 
-def serve(app: Any, sockets: Sequence[socket.socket], *, certificate: tuple[Path, Path] | None, nodes: Mapping[Path, Any],
-          background: Sequence[Background] = (), joined: Joined | None = None) -> None:  # fmt: skip
-    """Serve until SIGTERM or SIGINT. `certificate`: (chain, key); `nodes`: socket path -> application."""
+@dataclass(frozen=True)
+class Hosts:
+    """How hosts reach us. `local`: socket path -> application."""
+
+    local: Mapping[Path, Any]
+    joined: Joined | None = None
+    inside: Inside | None = None
+
+
+def serve(app: Any, sockets: Sequence[socket.socket], *, certificate: tuple[Path, Path] | None, hosts: Hosts,
+          background: Sequence[Background] = ()) -> None:  # fmt: skip
+    """Serve until SIGTERM or SIGINT. `certificate`: (chain, key)."""
     tls = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])} if certificate else {}
     config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", loop="uvloop", http="httptools",
                             timeout_keep_alive=75, timeout_graceful_shutdown=5, **WEBSOCKETS, **tls)  # type: ignore[arg-type]  # fmt: skip
@@ -51,22 +75,27 @@ def serve(app: Any, sockets: Sequence[socket.socket], *, certificate: tuple[Path
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
     uvicorn_loop = asyncio.Runner(loop_factory=config.get_loop_factory())
     with uvicorn_loop as runner:
-        runner.run(_main(uvicorn.Server(config), list(sockets), nodes, background, joined))
+        runner.run(_main(uvicorn.Server(config), list(sockets), hosts, background))
 
 
-async def _main(server: uvicorn.Server, sockets: list[socket.socket], nodes: Mapping[Path, Any], background: Sequence[Background],
-                joined: Joined | None) -> None:  # fmt: skip
-    listeners = [await _listen(path, app) for path, app in nodes.items()]
-    listeners += await _listen_for(joined) if joined else []
+async def _main(server: uvicorn.Server, sockets: list[socket.socket], hosts: Hosts, background: Sequence[Background]) -> None:
+    listeners = [await _listen(path, app) for path, app in hosts.local.items()]
+    ways: dict[str, Way] = {"api": partial(_listen_public, server)}
+    if hosts.joined:
+        ways["nodes"] = _way_for(hosts.joined)
+        listeners += [await ways["nodes"](one) for one in hosts.joined.sockets]
     jobs = [asyncio.create_task(job()) for job in background]
+    held = _Held(ways)
+    if hosts.inside:
+        await held.begin(hosts.inside)
     try:
         await server.serve(sockets=sockets)
     finally:
         for job in jobs:
             job.cancel()
-        for listener in listeners:
+        for listener in (*listeners, *held.listeners.values()):
             listener.close()
-        for path in nodes:
+        for path in hosts.local:
             path.unlink(missing_ok=True)
 
 
@@ -77,12 +106,56 @@ def _config(app: Any) -> uvicorn.Config:
     return config
 
 
-async def _listen_for(joined: Joined) -> list[asyncio.AbstractServer]:
-    config, state, loop = _config(joined.app), ServerState(), asyncio.get_running_loop()
-    return [
-        await loop.create_server(lambda: _Certified(config=config, server_state=state, app_state={}), sock=one, ssl=joined.context)
-        for one in joined.sockets
-    ]
+Way = Callable[[socket.socket], Coroutine[Any, Any, asyncio.AbstractServer]]
+
+
+class _Held:
+    """One listener a role and host: a host that comes back is a new one, and the listener in the one before is closed."""
+
+    def __init__(self, ways: Mapping[str, Way]) -> None:
+        self.ways = ways
+        self.listeners: dict[tuple[str, str], asyncio.AbstractServer] = {}
+        self.taking = asyncio.Lock()
+
+    async def begin(self, inside: Inside) -> None:
+        for (role, host), one in inside.sockets.items():
+            await self.take(role, host, one)
+        tasks = set[asyncio.Task[None]]()
+
+        def heard() -> None:
+            while came := handover.receive(inside.ear):
+                task = asyncio.ensure_future(self.take(*came))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+        asyncio.get_running_loop().add_reader(inside.ear, heard)
+
+    async def take(self, role: str, host: str, one: socket.socket) -> None:
+        if role not in self.ways:
+            return one.close()
+        async with self.taking:
+            before = self.listeners.pop((role, host), None)
+            if before:
+                before.close()
+            self.listeners[role, host] = await self.ways[role](one)
+        _log.info("%s listens in %s", role, host)
+
+
+async def _listen_public(server: uvicorn.Server, one: socket.socket) -> asyncio.AbstractServer:
+    """One more socket for what the public listeners serve."""
+    config = server.config
+    make = partial(config.http_protocol_class, config=config, server_state=server.server_state, app_state={})  # type: ignore[call-arg]
+    return await asyncio.get_running_loop().create_server(make, sock=one, ssl=config.ssl, backlog=config.backlog)
+
+
+def _way_for(joined: Joined) -> Way:
+    config, state = _config(joined.app), ServerState()
+
+    async def listen(one: socket.socket) -> asyncio.AbstractServer:
+        make = partial(_Certified, config=config, server_state=state, app_state={})
+        return await asyncio.get_running_loop().create_server(make, sock=one, ssl=joined.context)
+
+    return listen
 
 
 async def _listen(path: Path, app: Any) -> asyncio.AbstractServer:

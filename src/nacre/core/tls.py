@@ -2,7 +2,8 @@
 
 `ensure` is repeated at every start: it makes what is missing and renews what expires within `RENEW`. A key is written before its
 certificate and both under temporary names, so an interruption leaves either the old pair or none. A new authority means a new server
-certificate, because the old one no longer verifies.
+certificate; certificates of the one before are believed until it ends. Who a node is and by which leave (core/joining.py) is in the
+subject of its certificate.
 """
 
 import hashlib
@@ -22,7 +23,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_LIFE = timedelta(days=3652)
 SERVER_LIFE = timedelta(days=730)
+NODE_LIFE = timedelta(days=730)
 RENEW = timedelta(days=365)
+_SLACK = timedelta(hours=1)  # clocks differ
 
 
 class Pair:
@@ -42,10 +45,13 @@ class Pair:
             return None
         return key, certificate
 
-    def store(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, owner: tuple[int, int]) -> None:
+    def store(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, owner: tuple[int, int],
+              also: Sequence[x509.Certificate] = ()) -> None:  # fmt: skip
+        """`also` come after the certificate: an authority before this one, whose certificates are still believed."""
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         _write(self.key, pem, 0o600, owner)
-        _write(self.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644, (os.geteuid(), os.getegid()))
+        chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (certificate, *also))
+        _write(self.certificate, chain, 0o644, (os.geteuid(), os.getegid()))
 
 
 def ensure(ca: Pair, server: Pair, names: Sequence[str], owner: tuple[int, int]) -> bool:
@@ -66,20 +72,21 @@ def ensure_authority(ca: Pair, owner: tuple[int, int], name: str) -> tuple[ec.El
     now = datetime.now(UTC)
     held = ca.load()
     if held is None or held[1].not_valid_after_utc - now < RENEW:
-        held = _authority(now, name)
-        ca.store(*held, owner)
+        before, held = held, _authority(now, name)
+        ca.store(*held, owner, also=[before[1]] if before and before[1].not_valid_after_utc > now else [])
     return held
 
 
-def sign_node(ca: Pair, public_key: Any, host: str) -> bytes:
-    """A certificate (PEM) with which a node is `host`. Raises ValueError when the authority is not there."""
+def sign_node(ca: Pair, public_key: Any, host: str, admission: str, life: timedelta = NODE_LIFE) -> bytes:
+    """A certificate (PEM) with which a node is `host`; `admission` says by which leave. Raises ValueError when the authority is not there."""
     held, now = ca.load(), datetime.now(UTC)
     if held is None:
         raise ValueError(f"there is no authority in {ca.certificate}")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host), x509.NameAttribute(NameOID.SERIAL_NUMBER, admission)])
     return (
-        x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
+        x509.CertificateBuilder().subject_name(name)
         .issuer_name(held[1].subject).public_key(public_key).serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1)).not_valid_after(min(now + SERVER_LIFE, held[1].not_valid_after_utc))
+        .not_valid_before(now - _SLACK).not_valid_after(min(now + life, held[1].not_valid_after_utc))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
@@ -95,6 +102,22 @@ def request(host: str) -> tuple[bytes, bytes]:
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     return pem, x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def renewal_due(certificate: bytes, now: datetime) -> bool:
+    """Whether less than a third of the life of a certificate (PEM) is left. Raises ValueError."""
+    held = x509.load_pem_x509_certificate(certificate)
+    return held.not_valid_after_utc - now < (held.not_valid_after_utc - held.not_valid_before_utc) / 3
+
+
+def usable(identity: bytes, authority: bytes, now: datetime) -> bool:
+    """Whether a key and its certificate, both PEM in `identity`, count: they belong together and `authority` signed what has not expired."""
+    try:
+        key, certificate = serialization.load_pem_private_key(identity, None), x509.load_pem_x509_certificate(identity)
+        issuers = x509.load_pem_x509_certificates(authority)
+    except ValueError:
+        return False
+    return key.public_key() == certificate.public_key() and certificate.not_valid_after_utc > now and any(_signed(certificate, ca) for ca in issuers)
 
 
 def fingerprint(certificate: bytes) -> str:
@@ -145,12 +168,18 @@ def _sign_server(
 
 
 def _good(certificate: x509.Certificate, ca: x509.Certificate, names: Sequence[str], now: datetime) -> bool:
+    if not _signed(certificate, ca):
+        return False
+    held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return certificate.not_valid_after_utc - now >= RENEW and {_name(name) for name in names} <= set(held)
+
+
+def _signed(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, ValueError, TypeError):
         return False
-    held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return certificate.not_valid_after_utc - now >= RENEW and {_name(name) for name in names} <= set(held)
+    return True
 
 
 def _name(name: str) -> x509.GeneralName:

@@ -9,7 +9,7 @@ import http.client
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -65,26 +65,26 @@ class Source(Protocol):
         """Ends whatever is being waited for; it raises ControlPlaneDown."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("node", timeout=timeout)
-        self.path = path
+class HttpSource:
+    """The control plane by HTTP, however it is reached: `link` gives a connection, not yet connected. One kept connection a thread; images
+    and metadata get their own."""
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
+    headers: Mapping[str, str] = {}
 
-
-class SocketSource:
-    """The control plane at `path`. One kept connection a thread; images and metadata get their own."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self._kept = threading.local()
         self._lock = threading.Lock()
-        self._open: set[_UnixConnection] = set()
+        self._open: set[http.client.HTTPConnection] = set()
         self._closed = False
+
+    def link(self, timeout: float) -> http.client.HTTPConnection:
+        raise NotImplementedError
+
+    def console(self, rendezvous: str) -> console.Far:
+        raise NotImplementedError
+
+    def refused(self, status: int, content: bytes) -> None:
+        """Told of every answer that is none."""
 
     def feed(self, have: Index, *, epoch: int, calls: list[str], wait: float) -> Feed:
         body = {"protocol": PROTOCOL, "epoch": epoch, "have": have, "calls": calls, "wait": wait}
@@ -105,7 +105,7 @@ class SocketSource:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         try:
-            connection.request("PUT", f"/node/v1/images/{quote(image_id, safe='')}", file, {"Content-Length": str(size)})
+            connection.request("PUT", f"/node/v1/images/{quote(image_id, safe='')}", file, {"Content-Length": str(size), **self.headers})
             answer = connection.getresponse()
             told = answer.read(2000).decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
@@ -136,9 +136,6 @@ class SocketSource:
         found: dict[str, Any] = msgspec.json.decode(body)["files"]
         return found
 
-    def console(self, rendezvous: str) -> console.Far:
-        return console.dial(self.path, rendezvous)
-
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -148,27 +145,27 @@ class SocketSource:
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def _connect(self, timeout: float) -> _UnixConnection:
-        connection = _UnixConnection(self.path, timeout)
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        connection = self.link(timeout)
         with self._lock:
             if self._closed:
                 raise ControlPlaneDown("closed")
             self._open.add(connection)
         return connection
 
-    def _drop(self, connection: _UnixConnection) -> None:
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
         connection.close()
         with self._lock:
             self._open.discard(connection)
 
     def _post(self, path: str, body: dict[str, Any], timeout: float) -> bytes:
-        connection: _UnixConnection | None = getattr(self._kept, "connection", None)
+        connection: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
         if connection is None or connection.sock is None:
             connection = self._kept.connection = self._connect(timeout)
         elif connection.sock is not None:
             connection.sock.settimeout(timeout)
         try:
-            connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+            connection.request("POST", path, msgspec.json.encode(body), {"Content-Type": "application/json", **self.headers})
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -179,6 +176,7 @@ class SocketSource:
             self._drop(connection)
             self._kept.connection = None
         if answer.status != 200:
+            self.refused(answer.status, content)
             raise ControlPlaneDown(f"{path}: {answer.status} {content[:300].decode(errors='replace')}")
         return content
 
@@ -187,10 +185,37 @@ class SocketSource:
         connection = self._connect(timeout)
         try:
             try:
-                connection.request("GET", path)
+                connection.request("GET", path, headers=dict(self.headers))
                 answer = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 raise ControlPlaneDown(f"{path}: {error or type(error).__name__}") from error
             yield answer
         finally:
             self._drop(connection)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the unix socket `path`."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("node", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class SocketSource(HttpSource):
+    """The control plane at the unix socket `path`, by which it knows the host."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def link(self, timeout: float) -> http.client.HTTPConnection:
+        return UnixConnection(self.path, timeout)
+
+    def console(self, rendezvous: str) -> console.Far:
+        return console.dial(self.path, rendezvous)

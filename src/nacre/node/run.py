@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -30,35 +31,36 @@ _STACK = 512 * 1024
 
 
 def run(home: Home, config: Config, hosts: Mapping[str, Path], *, wanted: Path | None = None) -> None:
-    """Serves `hosts` (name -> folder) until SIGTERM or SIGINT. Without fakes there is one."""
+    """Serves `hosts` (name -> folder) until SIGTERM or SIGINT, or until the control plane takes the host no more. Without fakes there is one."""
     threading.stack_size(_STACK)
-    agents, locks = [], []
+    agents, locks, over = [], [], threading.Event()
     for host, folder in hosts.items():
         (folder / "node").mkdir(parents=True, exist_ok=True)
         (folder / "node").chmod(0o700)
         locks.append((folder / "node" / "lock").open("a"))
         fcntl.flock(locks[-1], fcntl.LOCK_EX)
-        source = FileSource(wanted) if wanted else _control_plane(home, host, folder)
+        source = FileSource(wanted) if wanted else _control_plane(home, host, folder, over)
         make = _fake_agent if config.nacre.hypervisor == "fake" else _real_agent
         agents.append(make(config, host, folder, source))
     try:
         for agent in agents:
             agent.start()
         log.info("serving %s", ", ".join(hosts))
-        threading.Event().wait()
+        over.wait()
     finally:
         for agent in agents:
             agent.stop()
+    raise SystemExit("the control plane takes this host no more")
 
 
-def _control_plane(home: Home, host: str, folder: Path) -> Source:
+def _control_plane(home: Home, host: str, folder: Path, over: threading.Event) -> Source:
     """A host that joined has a certificate; the others are known by their socket."""
     joined = folder / "node" / "tls"
-    if not (joined / "certificate.pem").exists():
+    if not joined.exists():
         return SocketSource(home.node_socket(host))
     from nacre.node.feed_tls import TlsSource
 
-    return TlsSource(host, joined)
+    return TlsSource(host, joined, over.set)
 
 
 def _fake_agent(config: Config, host: str, folder: Path, source: Source) -> Agent:
@@ -81,11 +83,21 @@ def _real_agent(config: Config, host: str, folder: Path, source: Source) -> Agen
     return Agent(host, folder / "node", source, hypervisor, wires, address=_underlay_address())
 
 
-def _underlay_address() -> str | None:
-    """The IPv4 address of the cable between hosts, which the wires move to a bridge where they must."""
+def _underlay_address() -> str:
+    """The IPv4 address of the cable between hosts, which the wires move to a bridge where they must; on a real machine, and that need not
+    have a network, the one that it uses towards others."""
     links = json.loads(run_command(["ip", "-j", "-4", "addr", "show", "scope", "global"]))
     found = {link["ifname"]: entry["local"] for link in links for entry in link["addr_info"]}
-    return found.get("br-phy") or found.get("eth0")
+    return found.get("br-phy") or found.get("eth0") or _way_out()
+
+
+def _way_out() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.254", 9))  # of a datagram socket: nothing is sent
+            return str(asked.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
 
 
 def main() -> None:

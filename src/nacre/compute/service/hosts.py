@@ -17,7 +17,7 @@ from nacre import placement
 from nacre.compute import tables
 from nacre.compute.tables import compute_hosts
 from nacre.compute.tables import servers as server_table
-from nacre.core import clock, db, journal, leases, nodes
+from nacre.core import clock, db, joining, journal, leases, nodes
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Conflict, NotFound
 
@@ -107,6 +107,7 @@ def update_service(caller: Caller, values: Mapping[str, Any], *, service_id: str
 
 
 def delete_service(caller: Caller, service_id: str) -> None:
+    """A host that joined with a certificate has to join anew to come back."""
     caller.require({})
     with caller.write() as tx:
         found = next((s for s in _services(tx) if service_id in (s.id, str(s.number))), None)
@@ -117,6 +118,7 @@ def delete_service(caller: Caller, service_id: str) -> None:
         if found.up:
             raise Conflict(f"Host {found.host} still reports: stop its node agent first.")
         tx.delete(compute_hosts, host=found.host)
+        joining.revoke(tx, found.host)
         journal.changed(tx, "compute_service", found.id, "delete")
 
 
