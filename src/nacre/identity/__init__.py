@@ -14,8 +14,9 @@ from nacre.identity import tables
 from nacre.identity.api.directory import versions
 from nacre.identity.service.auth import authenticate
 from nacre.identity.service.bootstrap import bootstrap
+from nacre.identity.tokens import fits
 
-__all__ = ["authenticate", "bootstrap", "project_exists", "project_named", "project_names", "user_names", "versions"]
+__all__ = ["authenticate", "bootstrap", "fits", "project_exists", "project_named", "project_names", "user_names", "versions"]
 
 
 def project_exists(conn: db.Conn, project_id: str) -> bool:

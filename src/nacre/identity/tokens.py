@@ -88,6 +88,17 @@ def load_keys(cloud: Cloud, conn: db.Conn) -> MultiFernet:
     return MultiFernet([Fernet(master.decrypt(row.wrapped.encode())) for row in rows])
 
 
+def fits(cloud: Cloud, conn: db.Conn) -> bool:
+    """Whether the master key file of this home opens the keys in this database; one without keys fits every file."""
+    try:
+        load_keys(cloud, conn)
+    except InvalidToken:
+        return False
+    except ValueError:  # no keys
+        return True
+    return True
+
+
 def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
