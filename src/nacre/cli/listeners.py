@@ -35,7 +35,7 @@ def hand_over(home: Home, config: Config, number: int) -> None:
     if number not in host_numbers(config):
         return
     host = SandboxHost(home, number)
-    for role, one in _made(host, config):
+    for role, one in _made(host, config) if host.running() else ():
         with one:
             if handover.send(_ear(home), role, host.name, one):
                 _log.info("%s: the api listens inside", host.name)

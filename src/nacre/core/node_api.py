@@ -8,7 +8,8 @@ Heartbeats are collected and written once a second for all hosts together.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from nacre.core.cloud import Cloud
 _log = logging.getLogger("nacre.node_api")
 Render = Callable[[sa.Connection, Sequence[str]], Mapping[str, Any]]
 Permit = Callable[[db.Conn], None]
+GRACE = 15.0
 
 
 class Refused(Exception):
@@ -245,14 +247,25 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 def expire_calls(cloud: Cloud, who: System) -> None:
-    """Loop: a call whose host did not answer in time has failed; its task goes on."""
+    """Loop: a call whose host did not answer in time, or has died, has failed; its task goes on. A tombstone waits for ever."""
+    now, c = clock.utcnow(), nodes.calls.c
     with cloud.db.read() as conn:
-        late = sa.select(nodes.calls.c.id, nodes.calls.c.host).where(nodes.calls.c.state == "open", nodes.calls.c.deadline < clock.utcnow())
-        rows = list(conn.execute(late))
+        rows = list(conn.execute(sa.select(c.id, c.host, c.deadline).where(c.state == "open", c.deadline.is_not(None))))
+        silent = {row.name for row in nodes.all_hosts(conn) if not nodes.alive(row)} if rows else set()
+    dead = _dead(cloud.memory.setdefault("silent hosts", {}), silent, time.monotonic())
     for row in rows:
-        with cloud.db.write(who) as tx:
-            nodes.finish(tx, row.id, False, None, f"host {row.host} did not answer in time", "")
-            tasks.wake(tx, f"call:{row.id}")
+        late = row.deadline < now
+        if late or row.host in dead:
+            with cloud.db.write(who) as tx:
+                nodes.finish(tx, row.id, False, None, f"host {row.host} {'did not answer in time' if late else 'is down'}", "")
+                tasks.wake(tx, f"call:{row.id}")
+
+
+def _dead(since: dict[str, float], silent: Collection[str], now: float) -> set[str]:
+    """The hosts that were silent for `GRACE` while we looked: after a pause of our own every host is silent at first."""
+    for host in since.keys() - set(silent):
+        del since[host]
+    return {host for host in silent if now - since.setdefault(host, now) >= GRACE}
 
 
 async def ask(cloud: Cloud, who: db.Who, host: str, new: nodes.NewCall) -> Any:
