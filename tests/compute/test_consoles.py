@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,51 @@ def test_open_consoles_are_bounded_and_a_refusal_spends_nothing(node: Host, toke
     monkeypatch.undo()
     node.open(token).close()
     node.guest().close()
+
+
+def test_a_database_that_does_not_answer_is_not_waited_for_and_spends_nothing(
+    node: Host, running: Any, token: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(meetings, "PATIENCE", 0.5)
+    with running.cloud.db.write(WHO) as tx:
+        tx.lock(tables.console_tokens.select())
+        begun = time.monotonic()
+        status, why = node.refusal(token)
+        assert status == 503 and "database did not answer" in why and time.monotonic() - begun < 3
+    assert "the database did not answer a console within 0.5 s; 1 of 8 threads" in caplog.text
+    monkeypatch.undo()
+    time.sleep(0.3)  # the one that gave up has had its turn
+    node.open(token).close()
+    node.guest().close()
+
+
+def test_a_crowd_is_answered_and_each_token_opens_once(node: Host, running: Any, server: Any) -> None:
+    """Eight tokens, each used by four at once, between forged ones, clients that say half of something and one that does not read."""
+    tokens = [httpx.URL(_url(running, server)).params["path"].removeprefix("console/") for _ in range(8)]
+    host, _, port = node.address.partition(":")
+
+    def attempt(used: str) -> tuple[str, int, float]:
+        begun = time.monotonic()
+        try:
+            node.open(used).close()
+            status = 101
+        except InvalidStatus as refused:
+            status = refused.response.status_code
+        return used, status, time.monotonic() - begun
+
+    halves = [socket.create_connection((host, int(port))) for _ in range(100)]
+    for number, half in enumerate(halves):
+        half.sendall(b"" if number % 2 else f"GET /console/{tokens[0]} HTTP/1.1\r\nUpgrade: websocket\r\n".encode())
+    with ThreadPoolExecutor(48) as pool:
+        found = list(pool.map(attempt, [token for at in range(50) for token in (*tokens[at % 8 : at % 8 + 1] * (at < 32), f"forged-{at}")]))
+    for half in halves:
+        half.close()
+    assert max(seconds for _, _, seconds in found) < 9
+    assert sorted(used for used, status, _ in found if status == 101) == sorted(tokens)
+    assert {status for _, status, _ in found} == {101, 403}
+    until(lambda: not node.meetings)
+    for _ in tokens:
+        node.guest().close()
 
 
 def test_addresses(running: Any, server: Any) -> None:

@@ -19,11 +19,12 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from nacre.core import handover
+from nacre.core import handover, watchdog
+from nacre.core.connections import Requests, Websocket
 
 # Consoles send what is packed already, and compressing would buffer what is not read. A side that does not answer for 40 s is gone.
 WEBSOCKETS: Mapping[str, Any] = {
-    "ws": "websockets-sansio", "ws_max_size": 1 << 20, "ws_per_message_deflate": False, "ws_ping_interval": 20.0, "ws_ping_timeout": 20.0,
+    "ws": Websocket, "ws_max_size": 1 << 20, "ws_per_message_deflate": False, "ws_ping_interval": 20.0, "ws_ping_timeout": 20.0,
 }  # fmt: skip
 _log = logging.getLogger("nacre.serve")
 Background = Callable[[], Coroutine[Any, Any, None]]
@@ -68,13 +69,14 @@ def serve(app: Any, sockets: Sequence[socket.socket], *, certificate: tuple[Path
           background: Sequence[Background] = ()) -> None:  # fmt: skip
     """Serve until SIGTERM or SIGINT. `certificate`: (chain, key)."""
     tls = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])} if certificate else {}
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", loop="uvloop", http="httptools",
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", loop="uvloop", http=Requests,
                             timeout_keep_alive=75, timeout_graceful_shutdown=5, **WEBSOCKETS, **tls)  # type: ignore[arg-type]  # fmt: skip
     config.load()
     if config.ssl is not None:
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        config.ssl.num_tickets = 0  # core/connections.py
     uvicorn_loop = asyncio.Runner(loop_factory=config.get_loop_factory())
-    with uvicorn_loop as runner:
+    with uvicorn_loop as runner, watchdog.watching(runner.get_loop()):
         runner.run(_main(uvicorn.Server(config), list(sockets), hosts, background))
 
 

@@ -134,6 +134,7 @@ def node_context(certificate: tuple[Path, Path], authority: Path) -> ssl.SSLCont
     context.load_cert_chain(*certificate)
     context.load_verify_locations(authority)
     context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0  # core/connections.py
     return context
 
 

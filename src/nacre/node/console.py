@@ -1,7 +1,8 @@
 """A guest's console, piped to the control plane.
 
-The node dials: a websocket over the control plane's unix socket, named by a one-time rendezvous; its other end is somebody's browser.
-Bytes go both ways by two threads; when either end closes, the other is closed and both threads end.
+The node dials: a websocket over its connection with the control plane, named by a one-time rendezvous; its other end is somebody's
+browser. Bytes go both ways by two threads; when either end closes, the other is closed and both threads end. TLS bears one thread at a
+time (`relayed`).
 
 A screen is a unix socket of its own for each who looks. A serial line is one terminal for all, and a byte read there is seen by one
 reader only; so we take what the guest wrote from its log, which has everything, and leave the terminal's bytes to `virsh console`. Any
@@ -16,10 +17,11 @@ import logging
 import os
 import select
 import socket
+import ssl
 import termios
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -46,15 +48,86 @@ class Far(Protocol):
 
 
 def dial(control_plane: Path, rendezvous: str) -> Far:
-    """The far end of a console. Raises NodeError if nobody waits there."""
+    """The far end of a console, by the unix socket of the control plane. Raises NodeError if nobody waits there."""
+    return _dialled(lambda: _connected(control_plane), rendezvous, {})
+
+
+def dial_by_tls(connect: Callable[[], ssl.SSLSocket], rendezvous: str, headers: Mapping[str, str]) -> Far:
+    """The far end of a console over the connection that `connect` gives. Raises NodeError if nobody waits there."""
+    return _dialled(lambda: relayed(connect()), rendezvous, headers)
+
+
+def _connected(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.connect(str(path))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _dialled(connected: Callable[[], socket.socket], rendezvous: str, headers: Mapping[str, str]) -> Far:
     from websockets.exceptions import WebSocketException
-    from websockets.sync.client import unix_connect
+    from websockets.sync.client import connect
 
     try:
-        return unix_connect(str(control_plane), f"ws://node/node/v1/consoles/{quote(rendezvous, safe='')}", compression=None, proxy=None, legacy=True,
-                            open_timeout=_DIAL, close_timeout=_CLOSE, ping_interval=None, user_agent_header=None)  # fmt: skip
+        return connect(f"ws://node/node/v1/consoles/{quote(rendezvous, safe='')}", sock=connected(), additional_headers=headers, compression=None,
+                       proxy=None, legacy=True, open_timeout=_DIAL, close_timeout=_CLOSE, ping_interval=None,
+                       user_agent_header=None)  # fmt: skip
     except (OSError, WebSocketException) as error:
         raise NodeError("nobody waits for this console", str(error)) from error
+
+
+def relayed(far: ssl.SSLSocket) -> socket.socket:
+    """A plain socket for the bytes of `far`. A websocket is read by one thread and written by another, and OpenSSL bears one at a time:
+    what is written while session tickets are read is lost without an error, and Python 3.11 takes no lock."""
+    near, ours = socket.socketpair()
+    threading.Thread(target=_relay, args=(far, ours), name="console-tls", daemon=True).start()
+    return near
+
+
+class _Way:
+    """Bytes from one socket to another, neither of which blocks; at most one chunk is under way."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source, self.sink, self.held = source, sink, b""
+        self.writes_to_read = False
+
+    def move(self) -> bool:
+        """Whether it may move again at once. Raises EOFError when the source has ended, OSError."""
+        self.writes_to_read = False
+        try:
+            if not self.held and not (chunk := self.source.recv(_CHUNK)):
+                raise EOFError
+            self.held = self.held or chunk
+            self.held = self.held[self.sink.send(self.held) :]
+        except ssl.SSLWantWriteError:
+            self.writes_to_read = not self.held
+            return False
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        return True
+
+
+def _relay(far: ssl.SSLSocket, near: socket.socket) -> None:
+    """Carries bytes both ways until either end closes."""
+    inward, outward = _Way(far, near), _Way(near, far)
+    poll = select.poll()
+    with far, near, contextlib.suppress(OSError, EOFError):
+        far.setblocking(False)
+        near.setblocking(False)
+        while True:
+            while any([inward.move(), outward.move()]):
+                pass
+            poll.register(far, _awaited(inward, outward))
+            poll.register(near, _awaited(outward, inward))
+            poll.poll()
+
+
+def _awaited(reading: _Way, writing: _Way) -> int:
+    """What lets the way that reads a socket, or the one that writes to it, go on."""
+    return (0 if reading.held else select.POLLIN) | (select.POLLOUT if writing.held or reading.writes_to_read else 0)
 
 
 class Guest(Protocol):
@@ -74,12 +147,7 @@ class Screen:
     """A guest's screen: the socket of its VNC server."""
 
     def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.connect(str(path))
-        except BaseException:
-            self._socket.close()
-            raise
+        self._socket = _connected(path)
 
     def read(self) -> bytes:
         return self._socket.recv(_CHUNK)

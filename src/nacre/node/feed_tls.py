@@ -20,10 +20,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from nacre.node.console import Far
-from nacre.node.deadline import NodeError
+from nacre.node import console
 from nacre.node.feed import HttpSource
 from nacre.node.wires.driver import ControlPlaneDown
 
@@ -114,13 +112,11 @@ class TlsSource(HttpSource):
                 self._keep(REFUSED, json.dumps({"code": told["code"], "reason": str(told["error"])}))
                 self.over()
 
-    def console(self, rendezvous: str) -> Far:
-        from websockets.exceptions import WebSocketException
-        from websockets.sync.client import connect
+    def console(self, rendezvous: str) -> console.Far:
+        def connect() -> ssl.SSLSocket:
+            connection = self.link(_CONNECT)
+            connection.connect()
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            return connection.sock
 
-        url = f"wss://{self.address[0]}:{self.address[1]}/node/v1/consoles/{quote(rendezvous, safe='')}"
-        try:
-            return connect(url, ssl=self.context(), additional_headers=self.headers, compression=None, proxy=None, open_timeout=_CONNECT,
-                           close_timeout=5, ping_interval=None, user_agent_header=None)  # fmt: skip
-        except (OSError, WebSocketException) as error:
-            raise NodeError("nobody waits for this console", str(error)) from error
+        return console.dial_by_tls(connect, rendezvous, self.headers)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pty
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nacre.node.console import open_console, pipe
+from nacre.core import tls
+from nacre.node.console import open_console, pipe, relayed
 from nacre.node.deadline import NodeError
 from nacre.node.feed import SocketSource
 
@@ -225,3 +227,69 @@ def test_nobody_waits(tmp_path: Path) -> None:
         open_console(tmp_path / "none")
     with pytest.raises(NodeError, match="cannot be opened"):
         open_console(tmp_path / "none", tmp_path / "console.log")
+
+
+class Controller:
+    """A control plane over TLS that greets with many session tickets and says back what it hears."""
+
+    def __init__(self, folder: Path) -> None:
+        ca, server = (tls.Pair(folder / f"{name}.key", folder / f"{name}.crt") for name in ("ca", "server"))
+        tls.ensure(ca, server, ["127.0.0.1"], (os.getuid(), os.getgid()))
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(server.certificate, server.key)
+        self.context.num_tickets = 50
+        self.trusted = ssl.create_default_context(cafile=str(ca.certificate))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._echo, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _echo(self, plain: socket.socket) -> None:
+        with contextlib.suppress(OSError), self.context.wrap_socket(plain, server_side=True) as connection:
+            while chunk := connection.recv(65536):
+                connection.sendall(chunk)
+                if chunk.endswith(b"bye"):
+                    return
+
+    def connect(self) -> ssl.SSLSocket:
+        return self.trusted.wrap_socket(socket.create_connection(self.listener.getsockname()), server_hostname="127.0.0.1")
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    made = Controller(tmp_path)
+    yield made
+    made.listener.close()
+
+
+def test_nothing_is_lost_over_tls_by_a_thread_that_reads_and_one_that_writes(controller: Controller) -> None:
+    """Without the relay the first words, written while the session tickets are read, are lost once in some ten connections."""
+    for _ in range(60):
+        with relayed(controller.connect()) as near:
+            near.settimeout(10)
+            got: list[bytes] = []
+            reader = threading.Thread(target=lambda near=near, got=got: got.append(near.recv(100)), daemon=True)
+            reader.start()
+            near.sendall(b"hello")
+            reader.join(15)
+            assert got == [b"hello"]
+
+
+def test_much_goes_both_ways_over_tls_and_the_end_of_either_side_is_seen(controller: Controller) -> None:
+    before, much = descriptors(), os.urandom(3_000_000) + b"bye"
+    near = relayed(controller.connect())
+    near.settimeout(10)
+    writer = threading.Thread(target=near.sendall, args=(much,), daemon=True)
+    writer.start()
+    got = b""
+    while chunk := near.recv(1 << 20):
+        got += chunk
+        time.sleep(0.001)
+    writer.join(10)
+    assert got == much
+    near.close()
+    relayed(controller.connect()).close()
+    assert settles(lambda: descriptors() <= before), "both ends are let go"

@@ -3,7 +3,7 @@
 The browser comes with a console's token. It is spent, and the guest's host called, in one transaction; the call carries a rendezvous
 that nobody else knows. The node dials back with it (docs/node-contract.md), from then on bytes go both ways until one side ends, which
 ends the other. Before that nothing is upgraded: whoever is refused gets an HTTP status and the reason. What waits and what is open is
-bounded, per process and per guest; a token refused for that is not spent.
+bounded, per process and per guest, and each stage of the way has its time; a token refused for that is not spent.
 
 Both handlers live in the event loop of one api process, which keeps the meetings in memory (`Cloud.memory`): a browser and the node of
 its guest must reach the same process. Back-pressure is the sockets' own: a message is read after the one before was sent.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import anyio
 import anyio.to_thread
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -28,6 +29,7 @@ from nacre.core.errors import Error, Forbidden, Unavailable
 
 PATIENCE = 10.0
 OPEN, OPEN_OF_A_GUEST = 100, 10
+THREADS = 8
 _CLOSING = 5.0
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _NOBODY = 4404
@@ -62,7 +64,7 @@ async def browser(spend: Spend, cloud: Cloud, socket: WebSocket, path: Mapping[s
         if len(held) >= OPEN:
             raise Unavailable(f"{OPEN} consoles are open already: close one.")
         held[rendezvous] = meeting
-        call_id = await anyio.to_thread.run_sync(lambda: db.again(lambda: _begin(spend, cloud, who, path["token"], rendezvous)))
+        call_id = await _in_thread(cloud, lambda: db.again(lambda: _begin(spend, cloud, who, path["token"], rendezvous)))
         far = await _arrives(cloud, call_id, meeting)
         await socket.accept("binary" if "binary" in socket.scope.get("subprotocols", ()) else None)
         _log.info("console of server %s opened", meeting.server_id)
@@ -92,10 +94,24 @@ def _own_page(cloud: Cloud, socket: WebSocket) -> None:
         raise Forbidden("Consoles are opened by pages of this cloud only.")
 
 
+async def _in_thread(cloud: Cloud, work: Callable[[], str]) -> str:
+    """What `work` gives. Raises Unavailable when it takes too long; it keeps its thread until it ends."""
+    limiter = cloud.memory.get("console threads") or cloud.memory.setdefault("console threads", anyio.CapacityLimiter(THREADS))
+    working = asyncio.create_task(anyio.to_thread.run_sync(work, limiter=limiter))
+    done, _ = await asyncio.wait({working}, timeout=PATIENCE)
+    if not done:
+        working.add_done_callback(asyncio.Task.exception)  # nobody else looks at it
+        _log.error("the database did not answer a console within %g s; %d of %d threads wait for it", PATIENCE, limiter.borrowed_tokens, THREADS)
+        raise Unavailable("The database did not answer in time: try again.")
+    return working.result()
+
+
 def _begin(spend: Spend, cloud: Cloud, who: System, token: str, rendezvous: str) -> str:
     """The id of the call to the guest's host. Raises Forbidden, Unavailable; then nothing has changed."""
     held = _meetings(cloud)
     with cloud.db.write(who) as tx:
+        if rendezvous not in held:
+            raise Unavailable("Nobody waits for this console any more.")
         found = spend(tx, token)
         if found is None:
             raise Forbidden("This address of a console was used already, is over, or never was: ask for another one.")
