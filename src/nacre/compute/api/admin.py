@@ -86,13 +86,15 @@ def _hypervisor(call: Call, h: Hypervisor, detail: bool, servers: bool = False) 
                   "host_ip": h.row.address or "127.0.0.1",
                   "service": {"id": h.service.id if uuids else h.service.number, "host": h.row.name,
                               "disabled_reason": h.service.disabled_reason}}  # fmt: skip
-        if call.version < (2, 88):
-            shown |= _room(call, h)
-        else:
-            shown["uptime"] = None
+        shown |= _room(call, h) if call.version < (2, 88) else {"uptime": _uptime(h)}
     if servers and (h.servers or call.version >= (2, 75)):
         shown["servers"] = [{"name": name, "uuid": server_id} for server_id, name in h.servers]
     return shown
+
+
+def _uptime(h: Hypervisor) -> str | None:
+    """As its host told last, while it reports."""
+    return h.resources.get("uptime") if h.service.up else None
 
 
 def _amounts(h: Hypervisor) -> dict[str, int]:
@@ -145,11 +147,14 @@ def hypervisors_detail(call: Call) -> dict[str, Any]:
 
 
 def _one(call: Call) -> Hypervisor:
-    new = call.version >= (2, 53)
-    for h in hosts.hypervisors(call.caller):
-        if call.path["id"] == (h.row.id if new else str(h.row.number)):
+    new, asked = call.version >= (2, 53), call.path["id"]
+    found = hosts.hypervisors(call.caller)
+    if new and not _UUID.fullmatch(asked):
+        raise BadRequest(f"Invalid uuid {asked}")
+    for h in found:
+        if asked == (h.row.id if new else str(h.row.number)):
             return h
-    raise NotFound(f"Compute host {call.path['id']} could not be found.")
+    raise NotFound(f"Hypervisor with ID '{asked}' could not be found.")
 
 
 def hypervisor(call: Call) -> dict[str, Any]:
@@ -159,7 +164,10 @@ def hypervisor(call: Call) -> dict[str, Any]:
 
 def uptime(call: Call) -> dict[str, Any]:
     h = _one(call)
-    raise BadRequest(f"The hypervisor of {h.row.name} does not tell its uptime.")
+    told = _uptime(h)
+    if told is None:
+        raise BadRequest(f"Compute service of {h.row.name} is unavailable at this time.")
+    return {"hypervisor": _hypervisor(call, h, False) | {"uptime": told}}
 
 
 def statistics(call: Call) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class SeenServer(msgspec.Struct, frozen=True):
 
 
 class Resources(msgspec.Struct, frozen=True):
-    """What this machine has and what is in use; `hypervisor_version` as libvirt counts: 7002022 is 7.2.22."""
+    """What this machine has and what is in use; `hypervisor_version` as libvirt counts: 7002022 is 7.2.22; `uptime` in the words of
+    uptime(1)."""
 
     vcpus: int
     memory_mb: int
@@ -84,6 +85,7 @@ class Resources(msgspec.Struct, frozen=True):
     hypervisor_type: str
     hypervisor_version: int
     hypervisor_hostname: str
+    uptime: str
 
 
 class Console(msgspec.Struct, frozen=True):

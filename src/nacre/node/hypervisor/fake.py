@@ -59,6 +59,7 @@ class FakeHypervisor:
             hypervisor_type="fake",
             hypervisor_version=1000000,
             hypervisor_hostname=self.hostname,
+            uptime=" 12:00:00 up 1 day,  0:00,  0 users,  load average: 0.00, 0.00, 0.00",
         )
 
     def servers(self) -> dict[str, SeenServer]:

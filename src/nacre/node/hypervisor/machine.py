@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 from nacre.node.hypervisor.driver import Resources
@@ -27,7 +28,21 @@ def resources(instances: Path, hypervisor_version: int) -> Resources:
         hypervisor_type="QEMU",
         hypervisor_version=hypervisor_version,
         hypervisor_hostname=socket.gethostname(),
+        uptime=uptime(),
     )
+
+
+def uptime() -> str:
+    """As uptime(1) says it, of nobody logged in."""
+    up = float(Path("/proc/uptime").read_text().split()[0])
+    loads = ", ".join(Path("/proc/loadavg").read_text().split()[:3])
+    return f" {time.strftime('%H:%M:%S')} up {lasted(int(up))},  0 users,  load average: {loads}"
+
+
+def lasted(seconds: int) -> str:
+    minutes, hours, days = seconds // 60 % 60, seconds // 3600 % 24, seconds // 86400
+    begun = f"{days} day{'s' if days > 1 else ''}, " if days else ""
+    return begun + (f"{hours:2}:{minutes:02}" if hours else f"{minutes} min")
 
 
 def _cpu_model() -> str:
