@@ -1,6 +1,8 @@
 """IPv6 on the wires, in a sandbox host; guests are namespaces with a cable into br-int (dhclient plays the guest that knows DHCPv6)."""
 
 import re
+import select
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -99,6 +101,29 @@ def test_rules_of_ipv6_decide_and_cut(host: Host) -> None:
         host.settle(six("slaac", 4, ssh))
         assert host.talks("a", f"[{SLAAC['b']}]", 22) and not host.pings("a", SLAAC["b"])
         assert not host.talks(f"qrouter-{ROUTER}", f"[{SLAAC['b']}]", 22)
+
+
+def test_a_removed_rule_ends_the_connection(host: Host) -> None:
+    web = rule("ingress", ethertype="IPv6", protocol="tcp", port_range_min=8000, port_range_max=8000)
+    host.settle(six("slaac", 40, PING6, web))
+    inside = host.sandbox.command(["ip", "netns", "exec", "a", "socat", "-", f"TCP:[{SLAAC['b']}]:8000,retry=20,interval=0.1"])
+    echo = host.begin("b", "timeout", "40", "socat", "TCP6-LISTEN:8000,reuseaddr", "PIPE")
+    with echo, subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as client:
+        assert client.stdin and client.stdout
+
+        def echoed(word: bytes, seconds: float) -> bool:
+            client.stdin.write(word)
+            return bool(select.select([client.stdout], [], [], seconds)[0]) and client.stdout.read(99) == word
+
+        try:
+            assert echoed(b"one", 5)
+            host.settle(six("slaac", 41, web))
+            assert echoed(b"two", 5), "another rule's end is no matter to it"
+            host.settle(six("slaac", 42, PING6))
+            assert not echoed(b"three", 3)
+        finally:
+            client.kill()
+            echo.terminate()
 
 
 FORGED = """
