@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -112,7 +113,7 @@ class ImageCache:
             with raw.open("w+b") as target:
                 try:
                     fcntl.flock(target, fcntl.LOCK_EX)
-                    self._convert(found, virtual_size, part, target, deadline)
+                    self._convert(image, (found, virtual_size), part, target, deadline)
                     _publish(target, raw, base)
                 finally:
                     raw.unlink(missing_ok=True)
@@ -159,15 +160,22 @@ class ImageCache:
             raise NodeError(f"image {image.image_id}: a disk of {verdict['virtual_size']} bytes is too large")
         return verdict["format"], verdict["virtual_size"]
 
-    def _convert(self, found: str, virtual_size: int, part: IO[bytes], target: IO[bytes], deadline: Deadline) -> None:
+    def _convert(self, image: ImageSpec, shape: tuple[str, int], part: IO[bytes], target: IO[bytes], deadline: Deadline) -> None:
         confined.writable(target)
+        found, virtual_size = shape
         source = ["-f", _QEMU_NAMES.get(found, found), "-O", "raw", "-S", "64k", confined.path_of(part), confined.path_of(target)]
         try:
             confined.run(["qemu-img", "convert", *source], [part, target], deadline, largest_file=virtual_size + (64 << 20))
         except CommandFailed as error:
             if "No space left" in error.stderr:
                 raise NodeError("the host has no room to convert the image", str(error)) from error
-            raise NodeError("the image could not be converted", str(error)) from error
+            raise NodeError(f"image {image.image_id} could not be converted: {_reason(error.stderr)}", str(error)) from error
+
+
+def _reason(stderr: str) -> str:
+    """Why qemu-img does not like the image, without the name by which it knew it."""
+    last = stderr.strip().splitlines()[-1] if stderr.strip() else "qemu-img says nothing"
+    return re.sub(r"(qemu-img: |Could not open |error while [\w ]+: |'/proc/self/fd/\d+': )", "", last)[:200]
 
 
 def _locked(file: IO[bytes]) -> bool:
