@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nacre.cli import alive, certificates, credentials, down, layout, operator, ready, supervisor
+from nacre.cli import alive, certificates, credentials, down, layout, operator, ready, store, supervisor
 from nacre.cli.processes import all_numbers, host_name, host_numbers
 from nacre.cli.trouble import Trouble, typed
 from nacre.core import tls
@@ -53,6 +53,7 @@ def run(home: Home, order: Order) -> None:
         config = _prepare(home, order)
         tools = operator.install(home, sys.executable, Path(supervisor.__file__).parents[1])
         passwords = credentials.write(home, config, (order.clients, tools))
+        store.remember(STORE, home)
         process = _supervise(home, config)
         image = Background(lambda: _first_image(home, config))
         try:
@@ -64,6 +65,8 @@ def run(home: Home, order: Order) -> None:
             raise
         except KeyboardInterrupt:
             raise Trouble(f"Interrupted: what was started goes on; type  {typed('up', home.path)}  again, or  {typed('down', home.path)}") from None
+    with suppress(OSError):  # the next time, then
+        store.sweep(STORE)
     _tell(home, config, order.clients, time.monotonic() - begun)
     if order.foreground:
         _stay(home, process)
