@@ -8,6 +8,7 @@ held back by a file that the supervisor looks at before it starts something; the
 import os
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -15,29 +16,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nacre.cli import alive, layout, ready, supervisor
+from nacre.cli import alive, certificates, layout, ready, supervisor
 from nacre.cli.processes import all_numbers, host_name
 from nacre.cli.trouble import Trouble, typed
 from nacre.core.config import Config, Home, load
 
 NAMES = ("nova-manage", "openstack-service", "openstack-status")
 FAMILIES = {
-    "Keystone service": {"openstack-keystone": "api"},
-    "Glance services": {"openstack-glance-api": "api"},
-    "Placement service": {"openstack-placement-api": "api"},
     "Nova services": {
-        "openstack-nova-api": "api", "openstack-nova-novncproxy": "api", "openstack-nova-scheduler": "worker",
-        "openstack-nova-conductor": "worker", "openstack-nova-compute": "node",
+        "openstack-nova-api": "api", "openstack-nova-compute": "node", "openstack-nova-scheduler": "worker", "openstack-nova-conductor": "worker",
+        "openstack-nova-novncproxy": "api",
     },
-    "Neutron services": {
-        "neutron-server": "api", "neutron-openvswitch-agent": "node", "neutron-dhcp-agent": "node", "neutron-l3-agent": "node",
-        "neutron-metadata-agent": "node",
+    "Placement service": {"openstack-placement-api": "api"},
+    "Glance services": {"openstack-glance-api": "api"},
+    "Keystone service": {"openstack-keystone": "api"},
+    "neutron services": {
+        "neutron-server": "api", "neutron-dhcp-agent": "node", "neutron-l3-agent": "node", "neutron-metadata-agent": "node",
+        "neutron-openvswitch-agent": "node",
     },
 }  # fmt: skip
 ROLES = {service: role for family in FAMILIES.values() for service, role in family.items()}
-_SUPPORT = {"openvswitch": "ovs-vswitchd", "libvirtd": "libvirtd"}
-_LISTS = {"Keystone users": "user list", "Glance images": "image list", "Nova flavors": "flavor list --all", "Neutron networks": "network list",
-          "Nova instances": "server list --all-projects"}  # fmt: skip
+_SUPPORT = {"libvirtd": "libvirtd", "openvswitch": "ovs-vswitchd"}
+_LISTS = {"Keystone users": "user list", "Glance images": "image list", "Nova managed services": "compute service list",
+          "Nova networks": "network list", "Nova instance flavors": "flavor list --all", "Nova instances": "server list --all-projects"}  # fmt: skip
 _PATIENCE = 30.0
 
 
@@ -83,7 +84,7 @@ def chosen(asked: Sequence[str]) -> list[str]:
         if not some:
             raise Trouble(f"There is no service {word}. There are: {', '.join(ROLES)}")
         found += some
-    return list(dict.fromkeys(found)) or list(ROLES)
+    return sorted(set(found) or ROLES)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def _status(home: Home, config: Config) -> int:
     for service, daemon in _SUPPORT.items():
         print(f"{service + ':':<40}{'active' if daemon in seen else 'inactive'}")
     if not os.environ.get("OS_AUTH_URL"):
-        print(f"Warning: no credentials. Source {home.path / 'keystonerc_admin'} to see more.")
+        print(f"== {next(iter(_LISTS))} ==", flush=True)
+        print(f"Warning keystonerc not sourced: type  . {home.path / 'keystonerc_admin'}", file=sys.stderr)
         return 0
     client = shutil.which("openstack")
     for title, words in _LISTS.items() if client else ():
@@ -146,9 +148,13 @@ def _act(home: Home, config: Config, verb: str, services: Sequence[str]) -> None
     touched = sorted({process.role for service in services for process in _processes(home, config, service)})
     neighbours = [service for service, role in ROLES.items() if service not in services and any(one.partition("-")[0] == role for one in touched)]
     if neighbours and verb != "start":
-        print(f"With the same process: {', '.join(neighbours)}.", flush=True)
+        print(f"With the same process: {', '.join(neighbours)}.", file=sys.stderr, flush=True)
     if verb != "stop" and not alive.holder(run, "up"):
         raise Trouble(f"The cloud is down: type  {typed('up', home.path)}")
+    for number in all_numbers(config) if verb != "stop" else ():
+        if f"node-{number}" in touched and (why := certificates.refused(home, number)):
+            touched.remove(f"node-{number}")
+            print(f"Not started: {why['reason']}.", file=sys.stderr)
     before = {}
     for role in touched:
         held = supervisor.held_back(home, role)
