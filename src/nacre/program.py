@@ -175,6 +175,7 @@ def first_image(home: Home, config: Config, file: Path) -> None:
 
 
 QUESTIONS: dict[str, Callable[[Cloud, dict[str, Any]], Any]] = {
+    "explain": lambda cloud, asked: compute.explain_all(cloud, asked["server"]),
     "why": lambda cloud, asked: why.tell(cloud, asked["id"], asked["request"]),
 }
 

@@ -92,6 +92,22 @@ def shell(home: HomeOption = DEFAULT_HOME, node: NodeOption = 1) -> None:
     sys.exit(inside.shell(_host(home, node)))
 
 
+explain_app = typer.Typer(no_args_is_help=True, help="Why something is where it is.")
+app.add_typer(explain_app, name="explain")
+
+
+@explain_app.command("server")
+def explain_server(
+    server: Annotated[str, typer.Argument(metavar="ID", help="A server's id.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What each filter said of each host, and the smallest change that would fit."""
+    from nacre.cli import explain as verb
+
+    verb.show(Home(home), server, as_json=as_json)
+
+
 @app.command("why")
 def tell_why(
     name: Annotated[str, typer.Argument(metavar="ID", help="A request's id (x-openstack-request-id) or a resource's.")],

@@ -26,7 +26,7 @@ def lines(found: dict[str, Any]) -> list[str]:
                  for one in found["requests"]]  # fmt: skip
         told.append("")
     for one in found["documents"]:
-        told.append(f"Host {one['host']} holds its {one['kind']} document, {'and it is true there' if one['true'] else 'which is NOT TRUE there yet'}.")
+        told.append(f"Host {one['host']} has its {one['kind']} document, which is {'true' if one['true'] else 'NOT TRUE yet'} there.")
     began = datetime.fromisoformat(found["events"][0]["at"])
     told += [f"{found['request_id']} began {_moment(found['events'][0]['at'])}", ""]
     for event in found["events"]:

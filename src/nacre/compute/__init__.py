@@ -9,5 +9,6 @@ what power a guest has; a loop reconciles that with what the API shows (loops.py
 
 from nacre.compute.fronts import DOCUMENTS, config_drive, metadata, port_used_by, reported
 from nacre.compute.service.consoles import spend as spend_console
+from nacre.compute.service.explain import explain_all
 
-__all__ = ["DOCUMENTS", "config_drive", "metadata", "port_used_by", "reported", "spend_console"]
+__all__ = ["DOCUMENTS", "config_drive", "explain_all", "metadata", "port_used_by", "reported", "spend_console"]

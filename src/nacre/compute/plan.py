@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_CANDIDATES = 5
+MAX_CANDIDATES, MAX_TOLD = 5, 20
 
 
 @dataclass(frozen=True)
@@ -173,5 +173,9 @@ def no_valid_host(choice: Choice) -> str:
     """Upstream's sentence, and each host's reason."""
     if not choice.refused:
         return "No valid host was found. There are not enough hosts available: no compute host has reported yet."
-    told = "; ".join(f"{host}: {why} ({name})" for host, (name, why) in sorted(choice.refused.items()))
-    return f"No valid host was found. There are not enough hosts available. {told}"
+    alike: dict[tuple[str, str], list[str]] = {}
+    for host, refusal in sorted(choice.refused.items())[:MAX_TOLD]:
+        alike.setdefault(refusal, []).append(host)
+    told = "; ".join(f"{', '.join(hosts)}: {why} ({name})" for (name, why), hosts in alike.items())
+    more = f"; and {len(choice.refused) - MAX_TOLD} more hosts" if len(choice.refused) > MAX_TOLD else ""
+    return f"No valid host was found. There are not enough hosts available. {told}{more}"

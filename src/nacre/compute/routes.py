@@ -87,6 +87,7 @@ ROUTES = (
     _get("/servers/{id}/os-volume_attachments", servers.volume_attachments, "os-volumes-attachments:index"),
     _get("/servers/{id}/os-instance-actions", history.index, "os-instance-actions:list"),
     _get("/servers/{id}/os-instance-actions/{request}", history.show, "os-instance-actions:show"),
+    _get("/servers/{id}/explanation", history.explanation, "servers:explain"),
     # server groups
     _get("/os-server-groups", groups.index, "os-server-groups:index"),
     _get("/os-server-groups/{id}", groups.show, "os-server-groups:show"),

@@ -12,16 +12,17 @@ then the delete task, which was queued behind it, sees a server with no host or 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from nacre import network, placement
-from nacre.compute import plan, states, tables
+from nacre.compute import explanation, plan, states, tables
 from nacre.core import db, journal, nodes
 from nacre.core.errors import Conflict
 from nacre.core.tasks import Cancelled, Run, StepFailed, steps_of, task
+from nacre.core.timeline import without_hosts
 
 IMAGE_SECONDS, GUEST_SECONDS, WIRES_SECONDS, POWER_SECONDS = 900.0, 300.0, 120.0, 120.0
 UNDO_SECONDS = 60.0
@@ -53,12 +54,31 @@ def hosts(conn: db.Conn, wanted: Mapping[str, int]) -> list[plan.Host]:
     return found
 
 
-def _choose(conn: db.Conn, run: Run, row: db.Row, tried: Mapping[str, str]) -> plan.Choice:
-    """`tried`: host -> why it could not."""
+def request_of(conn: db.Conn, row: db.Row) -> plan.Request:
+    """What is to be placed for a server."""
     named = [i for hint in ("same_host", "different_host") for i in _named(row.hints.get(hint))]
     query = sa.select(tables.servers.c.id, tables.servers.c.host).where(tables.servers.c.id.in_(named), tables.servers.c.host.is_not(None))
-    request = plan.Request(resources(row), row.image.get("properties", {}), row.pinned_availability_zone, row.wanted_host, row.hints,
-                           {found.id: found.host for found in conn.execute(query)} if named else {}, _group(conn, row))  # fmt: skip
+    return plan.Request(resources(row), row.image.get("properties", {}), row.pinned_availability_zone, row.wanted_host, row.hints,
+                        {found.id: found.host for found in conn.execute(query)} if named else {}, _group(conn, row))  # fmt: skip
+
+
+def rooms(conn: db.Conn, wanted: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """host -> resource class -> the most that one server may take of it."""
+    names = {row.id: row.name for row in nodes.all_hosts(conn)}
+    return {names[offer.provider_id]: {name: min(i.capacity - offer.usages.get(name, 0), i.max_unit) for name, i in offer.inventories.items()}
+            for offer in placement.candidates(conn, wanted) if offer.provider_id in names}  # fmt: skip
+
+
+def smallest_change(conn: db.Conn, run: Run, row: db.Row, refused: explanation.Refused) -> tuple[str, str]:
+    """(for the owner, for the administrator) what would make a host take the server."""
+    request = request_of(conn, row)
+    there = hosts(conn, request.resources)
+    return explanation.smallest(there, request, run.cloud.config.filter_scheduler.enabled_filters, rooms(conn, request.resources), refused)
+
+
+def _choose(conn: db.Conn, run: Run, row: db.Row, tried: Mapping[str, str]) -> plan.Choice:
+    """`tried`: host -> why it could not."""
+    request = request_of(conn, row)
     choice = plan.choose(hosts(conn, request.resources), request, run.cloud.config.filter_scheduler.enabled_filters)
     left = tuple(host for host in choice.candidates if host.name not in tried)
     return plan.Choice(left, {**choice.refused, **{host: ("RetryFilter", why) for host, why in tried.items()}})
@@ -114,10 +134,31 @@ def _schedule(tx: db.Tx, run: Run, first: plan.Choice, tried: Mapping[str, str])
             try:
                 with tx.conn.begin_nested():
                     if placement.claim(tx, row.id, host.provider_id, host.generation, resources(row), project_id=row.project_id, user_id=row.user_id):
+                        _decided(tx, row, host.name, choice.candidates, {**choice.refused, **unwired})
                         return _take(tx, row, host)
             except Conflict as error:  # its networks do not reach there
                 unwired[host.name] = ("PortBinding", error.message)
-    raise StepFailed(plan.no_valid_host(plan.Choice((), {**choice.refused, **unwired})))
+    refused = {**choice.refused, **unwired}
+    _decided(tx, row, None, (), refused)
+    return {"host": None, "refused": refused}
+
+
+def _decided(tx: db.Tx, row: db.Row, host: str | None, candidates: Sequence[plan.Host], refused: explanation.Refused) -> None:
+    """The decision is kept for who asks why; a later one takes its place."""
+    values = {"at": tx.now, "request_id": tx.who.request_id, "host": host, "body": explanation.kept(resources(row), candidates, refused)}
+    if not tx.update(tables.server_decisions, {"server_id": row.id}, **values):
+        tx.insert(tables.server_decisions, server_id=row.id, **values)
+
+
+def _no_valid_host(run: Run, server_id: str, refused: explanation.Refused) -> StepFailed:
+    """What its owner is told, with what they can do; what an administrator can do is in the detail."""
+    message, change = plan.no_valid_host(plan.Choice((), refused)), ("", "")
+    with run.cloud.db.read() as conn:
+        row = tables.by_id(conn, server_id)
+        if row is not None:
+            change = smallest_change(conn, run, row, refused)
+    detail = "\n".join([*(f"{host}: {name}: {why}" for host, (name, why) in sorted(refused.items())[: explanation.KEPT]), *filter(None, change)])
+    return StepFailed(f"{message}{'' if message.endswith('.') else '.'} {change[0]}".strip() if change[0] else message, detail)
 
 
 def _take(tx: db.Tx, row: db.Row, host: plan.Host) -> dict[str, Any]:
@@ -156,9 +197,11 @@ def _create_failed(tx: db.Tx, run: Run, error: Exception) -> None:
 
 
 def fault(tx: db.Tx, row: db.Row, vm_state: str, error: Exception) -> None:
-    """Upstream's fault: what the user is told, and for administrators the cause."""
+    """Upstream's fault: what the user is told (`plain`: without names of hosts), and for administrators the cause."""
     known = isinstance(error, StepFailed)
-    told = {"code": 500, "message": str(error) if known else "An unexpected error: the log has its cause.", "created": tx.now.isoformat(),
+    message = str(error) if known else "An unexpected error: the log has its cause."
+    plain = without_hosts(message, [host.name for host in nodes.all_hosts(tx)])
+    told = {"code": 500, "message": message, "plain": plain, "created": tx.now.isoformat(),
              "details": getattr(error, "detail", "") or (repr(error) if not known else "")}  # fmt: skip
     tables.move(tx, row, vm_state, None, fault=told)
     journal.changed(tx, "server", row.id, "fault", ("vm_state", "fault"), {"vm_state": vm_state})
@@ -192,6 +235,8 @@ def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepF
         if row is not None and row.host is None:
             first = _choose(conn, run, row, tried)
     placed = run.here(f"schedule{mark}", lambda tx: _schedule(tx, run, first, tried), undo=lambda tx, _: _unschedule(tx, run))
+    if placed["host"] is None:
+        raise _no_valid_host(run, server_id, {host: (name, why) for host, (name, why) in placed["refused"].items()})
     host, wanted = placed["host"], placed["spec"]
     try:
         run.node(f"ensure_image{mark}", host, nodes.NewCall("ensure_image", wanted["image"], IMAGE_SECONDS))
@@ -306,4 +351,5 @@ def _gone(tx: db.Tx, server_id: str) -> None:
     tables.move(tx, row, states.DELETED, None, deleted_at=tx.now, terminated_at=tx.now)
     tx.delete(tables.server_tags, server_id=row.id)
     tx.delete(tables.console_tokens, server_id=row.id)
+    tx.delete(tables.server_decisions, server_id=row.id)
     journal.changed(tx, "server", row.id, "deleted", ("vm_state", "deleted_at"))

@@ -212,9 +212,15 @@ def shown(events: Iterable[Event], *, whole: bool, hosts: Collection[str]) -> li
     """For the wire. Not `whole`: without what only administrators see, and no name of a host in what is left."""
     if whole:
         return [_wire(event) | {"host": event.host, "inside": event.inside} for event in events]
-    names = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in sorted(hosts, key=len, reverse=True)) or r"(?!)")
     plain = [event for event in events if event.kind not in ("command", "log")]
-    return [_wire(replace(event, text=names.sub("a host", event.text), problem=names.sub("a host", event.problem))) for event in plain]
+    return [_wire(replace(event, text=without_hosts(event.text, hosts), problem=without_hosts(event.problem, hosts))) for event in plain]
+
+
+def without_hosts(text: str, hosts: Collection[str]) -> str:
+    """The text for who may not know the names of hosts."""
+    names = "|".join(re.escape(name) for name in sorted(hosts, key=len, reverse=True)) or "(?!)"
+    plain = re.sub(rf"(\bhost )?(?<![\w.-])({names})(?![\w-])", "a host", text)
+    return re.sub(r"a host(?:, a host)+", lambda found: f"{found[0].count('a host')} hosts", plain)
 
 
 def _wire(event: Event) -> dict[str, Any]:

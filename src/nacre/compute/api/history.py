@@ -1,11 +1,11 @@
-"""Handlers of os-instance-actions."""
+"""Handlers of os-instance-actions, and of explanations."""
 
 import hashlib
 from typing import Any
 
 from nacre.compute.api import common
 from nacre.compute.bodies.common import micro
-from nacre.compute.service import history, servers
+from nacre.compute.service import explain, history, servers
 from nacre.compute.service.history import Action
 from nacre.core import paging
 from nacre.core.db import Row
@@ -43,6 +43,11 @@ def show(call: Call) -> dict[str, Any]:
     if whole or call.version >= (2, 51):
         shown["events"] = [_event(call, server, event, whole, details) for event in events]
     return {"instanceAction": shown}
+
+
+def explanation(call: Call) -> dict[str, Any]:
+    """Why the server is where it is: ours, upstream has none."""
+    return {"explanation": explain.explain(call.caller, call.path["id"])}
 
 
 def _event(call: Call, server: Row, event: dict[str, Any], whole: bool, details: bool) -> dict[str, Any]:

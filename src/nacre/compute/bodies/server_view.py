@@ -110,7 +110,8 @@ def _flavor(row: db.Row, url: str, version: Version, specs: bool) -> dict[str, A
 
 
 def _fault(row: db.Row, cause: bool) -> dict[str, Any]:
-    told = {"code": row.fault["code"], "message": row.fault["message"], "created": row.fault["created"][:19] + "Z"}
+    message = row.fault["message"] if cause else row.fault.get("plain", row.fault["message"])
+    told = {"code": row.fault["code"], "message": message, "created": row.fault["created"][:19] + "Z"}
     return told | ({"details": row.fault["details"]} if cause and row.fault.get("details") else {})
 
 

@@ -84,7 +84,7 @@ def _name(task: db.Row) -> str:
 
 def _event(conn: db.Conn, name: str, task: db.Row) -> dict[str, Any]:
     steps = [step for step in tasks.steps_of(conn, task.id) if not step.name.startswith("undo:")]
-    unplaced = name == "create" and task.error and not steps
+    unplaced = name == "create" and task.error and not any((step.result or {}).get("host") for step in steps if step.name.startswith("schedule"))
     host = next((step.host for step in steps if step.host), None) or task.args.get("host")
     failed = [nodes.outcome(conn, step.call_id) for step in steps if step.call_id is not None]
     told = next((f"{error}\n{trace or ''}".strip() for state, _, error, trace in failed if state == "failed"), None)

@@ -6,6 +6,7 @@ right to the file itself (`readable`, `writable`). The command ends with us. Whe
 
 import os
 import pwd
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO, Protocol, Self
 
 from nacre.node.commands import CommandFailed
 from nacre.node.deadline import Deadline
+from nacre.node.trace import noted
 
 NOBODY = 65534
 _MEMORY = 2 << 30
@@ -66,8 +68,16 @@ def run(argv: Sequence[str], files: Sequence[Handed], deadline: Deadline, *, lar
     drop = ["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
             "--pdeathsig=KILL"]  # fmt: skip
     confined = ["prlimit", *limits, "--", *([*drop, "--no-new-privs", "--"] if os.geteuid() == 0 else []), *argv]
+    with noted(shlex.join(argv)):
+        output, errors, status = _await(confined, files, deadline)
+        if status:
+            raise CommandFailed(argv, status, errors or output)
+    return output
+
+
+def _await(argv: Sequence[str], files: Sequence[Handed], deadline: Deadline) -> tuple[str, str, int]:
     with subprocess.Popen(
-        confined,
+        argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -86,6 +96,4 @@ def run(argv: Sequence[str], files: Sequence[Handed], deadline: Deadline, *, lar
         except BaseException:
             process.kill()
             raise
-    if process.returncode:
-        raise CommandFailed(argv, process.returncode, errors or output)
-    return output
+    return output, errors, process.returncode
