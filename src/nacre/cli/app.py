@@ -8,35 +8,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nacre.cli.options import HomeOption, Up, taking
 from nacre.cli.trouble import DEFAULT_HOME, Trouble, typed
 from nacre.core.config import Home
 
 if TYPE_CHECKING:
-    from nacre.sandbox.host import SandboxHost
+    from nacre.sandbox.face import Host
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="A whole OpenStack cloud in one program."
 )
 RUN_INSIDE = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 
-HomeOption = Annotated[Path, typer.Option("--home", envvar="NACRE_HOME", help="The folder that holds this cloud.")]
 NodeOption = Annotated[int, typer.Option("--node", help="Which host of the cloud.")]
 
 
 @app.command()
-def up(
-    home: HomeOption = DEFAULT_HOME,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API.  [15000 at first]")] = None,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Stay; ending this command ends the cloud's processes.")] = False,
-    hypervisor: Annotated[str | None, typer.Option(help="libvirt, or fake: the same program on pretended hosts.")] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, max=64, help="How many hosts on this machine.  [1 at first]")] = None,
-    fake_hosts: Annotated[int | None, typer.Option(min=1, max=1000, help="How many hosts to pretend.")] = None,
-) -> None:
+@taking(Up)
+def up(given: Up) -> None:
     """Install what is missing and start the cloud. Harmless to repeat."""
     from nacre.cli import up as verb
 
     clients = Path(os.environ.get("NACRE_CLIENTS", "/opt/nacre/clients/bin"))
-    verb.run(Home(home), verb.Order(port, hypervisor, fake_hosts, nodes, foreground, clients))
+    verb.run(
+        Home(given.home),
+        verb.Order(
+            port=given.port,
+            hypervisor=given.hypervisor,
+            fake_hosts=given.fake_hosts,
+            nodes=given.nodes,
+            foreground=given.foreground,
+            clients=clients,
+            on_host=given.on_host,
+            uplink=given.uplink,
+        ),
+    )
 
 
 @app.command()
@@ -166,12 +172,12 @@ def test(context: typer.Context) -> None:
     sys.exit(testing.run(context.args))
 
 
-def _host(home: Path, number: int) -> "SandboxHost":
-    from nacre.sandbox.host import SandboxHost
+def _host(home: Path, number: int) -> "Host":
+    from nacre.cli import hosts
 
     if os.geteuid():
         raise Trouble("This needs root: put sudo in front.")
-    host = SandboxHost(Home(home), number)
+    host = hosts.of(Home(home), number)
     if not host.running():
         raise Trouble(f"Host {host.name} of {home} is not running: type  {typed('up', home)}")
     return host

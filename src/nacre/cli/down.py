@@ -6,11 +6,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from nacre.cli import alive, layout, supervisor
+from nacre.cli import alive, hosts, layout, supervisor, units
 from nacre.cli.trouble import Trouble
 from nacre.core.config import Home
 from nacre.node import commands
-from nacre.sandbox.host import SandboxError, SandboxHost
+from nacre.sandbox.face import Host, HostError
 
 _PATIENCE = 25.0
 _GUEST_PATIENCE = 45.0
@@ -28,22 +28,31 @@ def run(home: Home, *, guests: bool = False, wipe: bool = False) -> str:
         return f"There is no cloud in {home.path}."
     with layout.exclusive(home):
         stopped = stop(home)
-        hosts = sandboxes(home)
-        ended = [host for host in hosts if host.running()] if guests or wipe else []
-        for host in hosts if guests or wipe else []:
-            if not wipe and host.running():
-                shut_down_guests(host)
-            try:
-                host.stop()
-            except SandboxError as error:
-                raise Trouble(f"{error}. Type the same command again.") from error
+        known = hosts.known(home)
+        ended = [host for host in known if host.running()] if guests or wipe else []
+        left = _end(known, wipe=wipe) if guests or wipe else []
+        others = f" Left alone, because others made it: {', '.join(left)}." if left else ""
         if wipe:
+            units.stop(home, wipe=True)
             _wipe(home)
-            return f"Wiped: nothing of {home.path} is left."
+            return f"Wiped: nothing of {home.path} is left.{others}"
         if not stopped and not ended:
             return "Nothing was running."
-        left = "guests and hosts are ended" if guests else "guests go on" if any(host.running() for host in hosts) else ""
-        return f"Stopped{': ' + left if left else ''}."
+        now = "guests and hosts are ended" if guests else "guests go on" if any(host.running() for host in known) else ""
+        return f"Stopped{': ' + now if now else ''}.{others}"
+
+
+def _end(known: list[Host], *, wipe: bool) -> list[str]:
+    """Ends hosts; what is left of them because others made it. Raises Trouble."""
+    left = []
+    for host in known:
+        try:
+            if not wipe and host.running():
+                shut_down_guests(host)
+            left += host.stop(wipe=wipe)
+        except HostError as error:
+            raise Trouble(f"{error}. Type the same command again.") from error
+    return left
 
 
 def roles(home: Home) -> list[str]:
@@ -55,6 +64,7 @@ def roles(home: Home) -> list[str]:
 def stop(home: Home) -> bool:
     """Ends the supervisor, then whatever still runs; False if nothing did."""
     folder, found = home.path / "run", False
+    units.stop(home)
     if watched := alive.watch(folder, "up"):
         found = True
         alive.stop([watched[1]], _PATIENCE)
@@ -98,11 +108,11 @@ def ours(arguments: list[bytes], home: Home) -> bool:
     )
 
 
-def shut_down_guests(host: SandboxHost) -> None:
+def shut_down_guests(host: Host) -> None:
     """Presses every guest's power button and waits a while; a guest that does not listen is switched off with its host."""
     deadline, asked = time.monotonic() + _GUEST_PATIENCE, set[str]()
     try:
-        while names := set(commands.run(host.command(["virsh", "list", "--name"])).split()):
+        while names := set(host.guests()):
             for name in names - asked:
                 commands.run(host.command(["virsh", "shutdown", name]))
             asked |= names
@@ -112,12 +122,6 @@ def shut_down_guests(host: SandboxHost) -> None:
             time.sleep(0.3)
     except commands.CommandFailed as error:
         print(f"Guests of {host.name} are switched off: {error}", flush=True)
-
-
-def sandboxes(home: Home) -> list[SandboxHost]:
-    """The hosts that this home has had, the one that holds the cables last."""
-    folders = [path.name for path in (home.path / "hosts").glob("*") if path.name.isdigit() and path.is_dir()]
-    return [SandboxHost(home, number) for number in sorted(map(int, folders), reverse=True)]
 
 
 def _wipe(home: Home) -> None:

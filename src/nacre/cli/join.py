@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nacre.cli import alive, certificates, credentials, layout, supervisor, up
+from nacre.cli import alive, certificates, credentials, hosts, layout, supervisor, up
 from nacre.cli.processes import all_numbers, host_name, host_numbers
 from nacre.cli.trouble import Trouble, typed
 from nacre.core import tls
@@ -58,6 +58,8 @@ def join(home: Home, wish: Wish) -> str:
         raise Trouble(f"Host {host} is part of this cloud already.")
     if config.nacre.hypervisor == "fake":
         raise Trouble("Pretended hosts do not join: start the cloud without  --hypervisor fake.")
+    if hosts.on_host(home):
+        raise Trouble("This cloud's host is the machine itself, which has no cables for sandbox hosts: they join a cloud in a sandbox.")
     key, csr = tls.request(host)
     url = wish.url or credentials.authority(config)
     answer = ask(url, wish.token, {"host": host, "csr": csr.decode()})

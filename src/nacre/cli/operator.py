@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nacre.cli import alive, certificates, layout, ready, supervisor
 from nacre.cli.processes import all_numbers, host_name
@@ -121,8 +120,7 @@ def _status(home: Home, config: Config) -> int:
             where = f"  (inactive on {', '.join(missing)})" if missing and len(missing) < len(found) else ""
             print(f"{service + ':':<40}{'inactive' if len(missing) == len(found) else 'active'}{where}")
     print("== Support services ==")
-    hosts = [host for host in _sandboxes(home) if host.running()]
-    seen = {process.role for host in hosts for process in host.processes()}
+    seen = {process.role for host in hosts.known(home) if host.running() for process in host.processes()}
     for service, daemon in _SUPPORT.items():
         print(f"{service + ':':<40}{'active' if daemon in seen else 'inactive'}")
     if not os.environ.get("OS_AUTH_URL"):
@@ -134,12 +132,6 @@ def _status(home: Home, config: Config) -> int:
         print(f"== {title} ==", flush=True)
         subprocess.run([str(client), *words.split()], timeout=60, check=False)
     return 0
-
-
-def _sandboxes(home: Home) -> Any:
-    from nacre.cli import down
-
-    return down.sandboxes(home)
 
 
 def _act(home: Home, config: Config, verb: str, services: Sequence[str]) -> None:

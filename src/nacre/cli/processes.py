@@ -170,9 +170,9 @@ def _job(job: str, home: Home, config: Config, host: int | None) -> None:
     try:
         match job:
             case "host":
-                from nacre.sandbox.host import SandboxHost
+                from nacre.cli import hosts
 
-                SandboxHost(home, host or 1).ensure()
+                hosts.of(home, host or 1).ensure(uplink=config.nacre.uplink == "nat")
                 _identity(home, config, host or 1)
             case "prepare":
                 from nacre.cli import layout

@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nacre.cli import alive, credentials, down, layout, supervisor
+from nacre.cli import alive, credentials, down, hosts, layout, supervisor
 from nacre.cli.trouble import Trouble, typed
 from nacre.core.config import ConfigError, Home, load
 
@@ -28,15 +28,15 @@ def processes(home: Home) -> list[Process]:
     try:
         for role in down.roles(home):
             if pid := alive.holder(home.path / "run", role):
-                name, _, host = role.partition("-")
+                name, _, number = role.partition("-")
                 restarts = services.get(role, {}).get("restarts", 0)
-                found.append(Process(name, pid, alive.pss_mb(pid), restarts, f"nacre-{host}" if host else ""))
+                found.append(Process(name, pid, alive.pss_mb(pid), restarts, f"nacre-{number}" if number else ""))
     except PermissionError as error:
         raise Trouble("This needs root: type  sudo ./nacre status") from error
-    for sandbox in reversed(down.sandboxes(home)):
-        if sandbox.running():
-            found.append(Process("init", sandbox.pid(), alive.pss_mb(sandbox.pid()), 0, sandbox.name))
-            found += [Process(seen.role, seen.pid, alive.pss_mb(seen.pid), seen.restarts, sandbox.name) for seen in sandbox.processes()]
+    for host in reversed(hosts.known(home)):
+        if host.running():
+            found.append(Process("init", host.pid(), alive.pss_mb(host.pid()), 0, host.name))
+            found += [Process(seen.role, seen.pid, alive.pss_mb(seen.pid), seen.restarts, host.name) for seen in host.processes()]
     return found
 
 

@@ -27,10 +27,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nacre.cli import alive, certificates
+from nacre.cli import alive, certificates, hosts
 from nacre.cli.processes import ALREADY_RUNS, Gate, all_numbers
 from nacre.core.config import Config, Home
-from nacre.sandbox.host import SandboxError, SandboxHost
+from nacre.sandbox.face import Host, HostError
 
 YOUNG = 1.0
 LONGEST_PAUSE = 5.0
@@ -76,9 +76,9 @@ class Supervisor:
         self.fingerprint = fingerprint(home)
         self.poll = select.poll()
         self.ending = False
-        self.hosts: dict[str, SandboxHost] = {}
+        self.hosts: dict[str, Host] = {}
         if config.nacre.hypervisor != "fake":
-            self.hosts = {f"host-{number}": SandboxHost(home, number) for number in all_numbers(config)}
+            self.hosts = {f"host-{number}": hosts.of(home, number) for number in all_numbers(config)}
         self.host_pids: dict[str, int] = {}
         made = [Service("prepare", self._starter("job", "prepare"), job=True)]
         for role, host in self.hosts.items():
@@ -96,7 +96,7 @@ class Supervisor:
 
         return start
 
-    def _node_starter(self, host: SandboxHost) -> Callable[[int], subprocess.Popen[bytes]]:
+    def _node_starter(self, host: Host) -> Callable[[int], subprocess.Popen[bytes]]:
         def start(output: int) -> subprocess.Popen[bytes]:
             return host.spawn(command(self.home, "node", "--host", str(host.number)), env=ENVIRONMENT, output=output)
 
@@ -118,7 +118,7 @@ class Supervisor:
                 finally:
                     os.close(output)
                 service.pid, service.descriptor = service.child.pid, os.pidfd_open(service.child.pid)
-            except (OSError, SandboxError, subprocess.SubprocessError) as error:
+            except (OSError, HostError, subprocess.SubprocessError) as error:
                 self._failed(service, str(error))
                 return
             _log.info("%s started: pid %d", service.role, service.pid)
@@ -167,7 +167,7 @@ class Supervisor:
     def _job_done(self, job: Service) -> None:
         job.done, job.failures, job.pause, job.trouble = True, 0, 0.0, ""
         if job.role in self.hosts:
-            with suppress(SandboxError):
+            with suppress(HostError):
                 before, now = self.host_pids.get(job.role), self.hosts[job.role].pid()
                 self.host_pids[job.role] = now
                 if job.role == _FIRST and before not in (None, now):

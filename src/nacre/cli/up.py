@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nacre.cli import alive, certificates, credentials, down, layout, operator, ready, store, supervisor
+from nacre.cli import alive, certificates, credentials, down, hosts, layout, operator, ready, store, supervisor, units
 from nacre.cli.processes import all_numbers, host_name, host_numbers
 from nacre.cli.trouble import Trouble, typed
 from nacre.core import tls
 from nacre.core.config import Config, ConfigError, Home, load
-from nacre.sandbox import cables
+from nacre.sandbox import cables, systemd
+from nacre.sandbox.face import HostError
+from nacre.sandbox.machine import MachineHost
 
 STORE = Path("/opt/nacre")
 SLOW = 2.0
@@ -42,6 +44,8 @@ class Order:
     nodes: int | None = None
     foreground: bool = False
     clients: Path = STORE / "clients"
+    on_host: bool = False
+    uplink: str | None = None
 
 
 def run(home: Home, order: Order) -> None:
@@ -96,11 +100,12 @@ class Background:
 
 
 def _prepare(home: Home, order: Order) -> Config:
+    _place(home, order)
     try:
         layout.make(home)
     except OSError as error:
         raise Trouble(f"The folder {home.path} cannot be made: {error.strerror}. Choose another with --home.") from error
-    given = {"port": order.port, "hypervisor": order.hypervisor, "fake_hosts": order.fake_hosts, "nodes": order.nodes}
+    given = {"port": order.port, "hypervisor": order.hypervisor, "fake_hosts": order.fake_hosts, "nodes": order.nodes, "uplink": order.uplink}
     toml = home.path / "nacre.toml"
     try:
         _no_fewer(home, load(toml), order)
@@ -113,7 +118,7 @@ def _prepare(home: Home, order: Order) -> Config:
         raise Trouble(f"{error}. Correct it, then type  {typed('up', home.path)}  again.") from error
     if config.nacre.hypervisor not in ("libvirt", "fake"):
         raise Trouble(f'{toml}: hypervisor is "libvirt" or "fake", not "{config.nacre.hypervisor}".')
-    _same_kind(home, config)
+    _same_kind(home, config, order)
     if config.nacre.hypervisor == "fake":
         layout.make_fake_hosts(home, host_numbers(config))
     names = list(dict.fromkeys(("127.0.0.1", "::1", "localhost", config.nacre.host)))
@@ -140,15 +145,31 @@ def _no_fewer(home: Home, config: Config, order: Order) -> None:
     taken = [number for number in config.nacre.joined if number <= (wanted or 0)]
     if taken:
         raise Trouble(f"Host nacre-{taken[0]} has joined this cloud with a certificate: type  {typed('up', home.path)} --nodes {taken[0] - 1}")
-    if wanted is not None and wanted < had and any(host.number > wanted for host in down.sandboxes(home)):
+    if wanted is not None and wanted < had and any(host.number > wanted for host in hosts.known(home)):
         raise Trouble(f"This cloud has {had} hosts, which may have guests: type  {typed('up', home.path)} --nodes {had}  or more.")
 
 
-def _same_kind(home: Home, config: Config) -> None:
+def _same_kind(home: Home, config: Config, order: Order) -> None:
     kind = layout.recall(home).setdefault("hypervisor", config.nacre.hypervisor)
     if kind != config.nacre.hypervisor:
         raise Trouble(f"{home.path} is a cloud with hypervisor {kind}: choose another --home for {config.nacre.hypervisor}.")
-    layout.remember(home, {"hypervisor": kind})
+    layout.remember(home, {"hypervisor": kind, **({"on_host": True} if order.on_host else {})})
+
+
+def _place(home: Home, order: Order) -> None:
+    """Sandbox or the machine itself is decided once; a machine that cannot be the host is refused before anything is made. Raises Trouble."""
+    if not (order.on_host or hosts.on_host(home)):
+        return
+    if order.on_host and layout.is_home(home.path) and not hosts.on_host(home) and hosts.known(home):
+        raise Trouble(f"The cloud in {home.path} is in a sandbox: choose another folder with --home for one on the machine itself.")
+    if order.hypervisor == "fake" or (order.nodes or 1) > 1:
+        raise Trouble("With --on-host the machine is the one host: leave --hypervisor fake and --nodes out.")
+    if systemd.booted() and units.foreign(home):
+        raise Trouble(f"{units.FILE} is there and not of the cloud in {home.path}. Nothing was changed. Take it away first.")
+    try:
+        MachineHost(home).refuse()
+    except HostError as error:
+        raise Trouble(f"{error}.") from error
 
 
 def _supervise(home: Home, config: Config) -> subprocess.Popen[bytes] | None:
@@ -166,6 +187,9 @@ def _supervise(home: Home, config: Config) -> subprocess.Popen[bytes] | None:
         return None
     if not alive.holder(folder, "api"):
         _port_free(home, config)
+    if units.wanted(home):
+        units.start(home)
+        return None
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     with os.fdopen(os.open(home.path / "logs" / "up.err", flags, 0o640), "ab") as output:
         return subprocess.Popen(supervisor.command(home, "up", "--supervise"), stdin=subprocess.DEVNULL, stdout=output, stderr=output,

@@ -44,6 +44,7 @@ class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     hypervisor: str = "libvirt"
     fake_hosts: int = 1
     nodes: int = 1
+    uplink: Literal["none", "nat"] = "none"
     node_port: int | None = None
     joined: tuple[int, ...] = ()
     classic_ports: bool = False

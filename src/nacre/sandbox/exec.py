@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from nacre.sandbox import namespaces
-from nacre.sandbox.host import SandboxHost
+from nacre.sandbox.face import Host
 
 JOINED = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWUTS | namespaces.CLONE_NEWIPC
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -23,7 +23,7 @@ PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
-def run(host: SandboxHost, argv: Sequence[str], *, cwd: Path | None = None) -> int:
+def run(host: Host, argv: Sequence[str], *, cwd: Path | None = None) -> int:
     """Run `argv` inside with the caller's environment, streams and folder (or `cwd`).
 
     Returns its exit status: 128+n for signal n, 127 when there is no such command, 126 when it cannot be run. To be called from the
@@ -47,7 +47,7 @@ def run(host: SandboxHost, argv: Sequence[str], *, cwd: Path | None = None) -> i
             _take_back_terminal()
 
 
-def shell(host: SandboxHost) -> int:
+def shell(host: Host) -> int:
     """An interactive shell in the host's folder; its exit status."""
     return run(host, [os.environ.get("SHELL") or "/bin/bash"], cwd=host.folder)
 

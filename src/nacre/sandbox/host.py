@@ -26,6 +26,8 @@ import nacre
 from nacre.core.config import Home
 from nacre.node.commands import CommandFailed, run
 from nacre.sandbox import cables, folders, launch, namespaces, processes
+from nacre.sandbox import uplink as door
+from nacre.sandbox.face import Host, HostError
 from nacre.sandbox.processes import HostProcess, Identity
 
 START_LIMIT = 30.0
@@ -48,8 +50,30 @@ DAEMONS = [
 ]
 
 
-class SandboxError(Exception):
-    """The host cannot be started, entered or stopped; the message says why."""
+SandboxError = HostError
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """While a host is started or stopped; `folder` is its own."""
+    path = folder.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def until_answers(host: Host, argv: Sequence[str]) -> None:
+    """Repeats a command inside until it succeeds. Raises SandboxError."""
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        try:
+            run(host.command(argv), timeout=START_LIMIT)
+            return
+        except CommandFailed as error:
+            if time.monotonic() > deadline:
+                raise SandboxError(f"host {host.name}: no answer; logs are in {host.folder / 'log'}: {error}") from error
+        time.sleep(0.05)
 
 
 class SandboxHost:
@@ -79,46 +103,53 @@ class SandboxHost:
         namespace = identity and processes.pid_namespace(identity.pid)
         return processes.host_processes(namespace, self.folder / "daemons.json") if namespace else []
 
+    def guests(self) -> list[str]:
+        """Names of the guests that are on. Raises SandboxError, CommandFailed."""
+        return run(self.command(["virsh", "list", "--name"])).split()
+
     def _alive(self) -> Identity | None:
         identity = processes.read_identity(self._identity_file)
         return identity if identity and processes.alive(identity) else None
 
     # Start and stop
 
-    def ensure(self) -> None:
-        """Start the host if it is not running, lay missing cables, wait until its daemons answer. Raises SandboxError."""
+    def ensure(self, *, uplink: bool = False) -> None:
+        """Start the host if it is not running, lay missing cables, wait until its daemons answer. `uplink`: guests have a way out, through
+        host 1. Raises SandboxError."""
         for place in folders.PRIVATE.values():
             if place == self.home.path or place in self.home.path.parents:
                 raise SandboxError(f"a home below {place} would be hidden inside the host: choose another folder than {self.home.path}")
         try:
-            with self._lock():
+            with locked(self.folder):
                 first = self if self.number == 1 else SandboxHost(self.home, 1)
                 if self.number != 1 and not first.running():
                     raise SandboxError(f"host {self.name} needs host 1, which holds the cables of all hosts; start it first")
                 if not self.running():
                     self._start()
-                cables.ensure(self.number, Path(f"/proc/{self.pid()}/ns/net"), cables.fabric_of(first.pid()))
+                network = Path(f"/proc/{self.pid()}/ns/net")
+                cables.ensure(self.number, network, cables.fabric_of(first.pid()))
+                if self.number == 1:
+                    door.ensure(self.home.mark, network, is_open=uplink)
             self._wait_until_ready()
-        except (CommandFailed, OSError) as error:
+        except (CommandFailed, LookupError, OSError) as error:
             raise SandboxError(f"host {self.name}: {error}") from error
 
-    def stop(self) -> None:
-        """End the host with its guests and take its cables away; harmless when it is not running. Raises SandboxError."""
+    def stop(self, *, wipe: bool = False) -> list[str]:
+        """End the host with its guests and take its cables away; harmless when it is not running. Nothing of it is outside the home.
+        Raises SandboxError."""
         if not self.folder.exists():
-            return
-        with self._lock():
+            return []
+        with locked(self.folder):
             identity = self._alive()
             if identity:
                 self._end(identity)
+            if self.number == 1:
+                try:
+                    door.cut(self.home.mark)
+                except (CommandFailed, OSError) as error:
+                    raise SandboxError(f"host {self.name}: {error}") from error
             self._identity_file.unlink(missing_ok=True)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        path = self.folder.with_suffix(".lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return []
 
     def _start(self) -> None:
         host = folders.prepare(self.home, self.number)
@@ -149,20 +180,9 @@ class SandboxHost:
     def _wait_until_ready(self) -> None:
         system_id = str(folders.host_uuid(self.home, self.number))
         settings = [f"external_ids:system-id={system_id}", f"external_ids:hostname={self.name}"]
-        self._until_answers(["ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", *settings])
-        self._until_answers(["ovs-appctl", "-t", "ovs-vswitchd", "version"])
-        self._until_answers(["virsh", "--connect", "qemu:///system", "uri"])
-
-    def _until_answers(self, argv: Sequence[str]) -> None:
-        deadline = time.monotonic() + START_LIMIT
-        while True:
-            try:
-                run(self.command(argv), timeout=START_LIMIT)
-                return
-            except CommandFailed as error:
-                if time.monotonic() > deadline:
-                    raise SandboxError(f"host {self.name}: no answer; logs are in {self.folder / 'log'}: {error}") from error
-            time.sleep(0.05)
+        until_answers(self, ["ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", *settings])
+        until_answers(self, ["ovs-appctl", "-t", "ovs-vswitchd", "version"])
+        until_answers(self, ["virsh", "--connect", "qemu:///system", "uri"])
 
     def _end(self, identity: Identity) -> None:
         namespace = processes.pid_namespace(identity.pid)

@@ -1,10 +1,11 @@
-"""Which processes belong to a sandbox host, told from outside it.
+"""Which processes belong to a host, told from outside it.
 
 A pid alone can be somebody else's tomorrow: process 1 of a host is known by pid, start time and boot, and held by a pidfd while
 something is done to it. Members of the host are the processes whose pid namespace is that of process 1.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -96,11 +97,15 @@ def members(namespace: str) -> dict[int, int]:
     return found
 
 
-def _name(pid: int) -> str:
+def name(pid: int) -> str:
+    """As the kernel calls it, empty when it is gone."""
     try:
         return (PROC / str(pid) / "comm").read_text().strip()
     except OSError:
         return ""
+
+
+DAEMONS = ("ovsdb-server", "ovs-vswitchd", "virtlogd", "libvirtd")
 
 
 def roles(seen: dict[int, int], names: dict[int, str], daemons: dict[str, dict[str, int]]) -> list[HostProcess]:
@@ -109,8 +114,8 @@ def roles(seen: dict[int, int], names: dict[int, str], daemons: dict[str, dict[s
     found = []
     for pid, inner in sorted(seen.items()):
         role, restarts = by_inner.get(inner, ("", 0))
-        name = names.get(pid, "")
-        role = role or ("guest" if name.startswith("qemu-system") else "dnsmasq" if name == "dnsmasq" else "")
+        called = names.get(pid, "")
+        role = role or ("guest" if called.startswith("qemu-system") else "dnsmasq" if called == "dnsmasq" else "")
         if role:
             found.append(HostProcess(role, pid, inner, restarts))
     return found
@@ -118,9 +123,31 @@ def roles(seen: dict[int, int], names: dict[int, str], daemons: dict[str, dict[s
 
 def host_processes(namespace: str, state: Path) -> list[HostProcess]:
     """`state` is the file that process 1 keeps; while it is absent the daemons are left out."""
-    try:
-        daemons = msgspec.json.decode(state.read_bytes(), type=dict[str, dict[str, int]])
-    except (OSError, msgspec.MsgspecError):
-        daemons = {}
     seen = members(namespace)
-    return roles(seen, {pid: _name(pid) for pid in seen}, daemons)
+    return roles(seen, {pid: name(pid) for pid in seen}, _kept(state))
+
+
+def machine_processes(state: Path, marks: Mapping[str, str]) -> list[HostProcess]:
+    """Of the machine itself: daemons by their command name, whoever keeps them; of the other roles those whose arguments contain the
+    role's mark."""
+    seen = members(os.readlink(PROC / "self/ns/pid"))
+    names = {pid: name(pid) for pid in seen}
+    daemons = {called: {"pid": pid, "restarts": 0} for pid, called in names.items() if called in DAEMONS}
+    for role, entry in _kept(state).items():
+        if entry["pid"] and names.get(entry["pid"]) == role:
+            daemons[role] = entry
+    return [found for found in roles(seen, names, daemons) if found.role in daemons or _has(found.pid, marks.get(found.role))]
+
+
+def _kept(state: Path) -> dict[str, dict[str, int]]:
+    try:
+        return msgspec.json.decode(state.read_bytes(), type=dict[str, dict[str, int]])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _has(pid: int, mark: str | None) -> bool:
+    try:
+        return mark is not None and mark.encode() in (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,43 @@
+"""Verbs with more options than a function should have parameters: the options are the fields of a dataclass."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from nacre.cli.trouble import DEFAULT_HOME
+
+T = TypeVar("T")
+HomeOption = Annotated[Path, typer.Option("--home", envvar="NACRE_HOME", help="The folder that holds this cloud.")]
+
+
+def taking(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Makes `verb(options)` a command whose parameters are the fields of `options`."""
+
+    def decorate(verb: Callable[[T], None]) -> Callable[..., None]:
+        def command(**given: object) -> None:
+            verb(options(**given))
+
+        command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+        command.__annotations__ = inspect.get_annotations(options)
+        command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Up:
+    """None: as it is in nacre.toml."""
+
+    home: HomeOption = DEFAULT_HOME
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API.  [15000 at first]")] = None
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay; ending this command ends the cloud's processes.")] = False
+    hypervisor: Annotated[str | None, typer.Option(help="libvirt, or fake: the same program on pretended hosts.")] = None
+    nodes: Annotated[int | None, typer.Option(min=1, max=64, help="How many hosts on this machine.  [1 at first]")] = None
+    fake_hosts: Annotated[int | None, typer.Option(min=1, max=1000, help="How many hosts to pretend.")] = None
+    on_host: Annotated[bool, typer.Option("--on-host", help="The machine itself is the host, in no sandbox; said once, at first.")] = False
+    uplink: Annotated[str | None, typer.Option(help="nat: guests reach what this machine reaches; none.  [none at first]")] = None
