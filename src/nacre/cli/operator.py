@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nacre.cli import alive, certificates, layout, ready, supervisor
+from nacre.cli import alive, certificates, hosts, layout, ready, supervisor
 from nacre.cli.processes import all_numbers, host_name
 from nacre.cli.trouble import Trouble, typed
 from nacre.core.config import Config, Home, load
