@@ -298,6 +298,33 @@ def test_addresses(running: Any, server: Any) -> None:
     assert _url(running, server, "serial", "serial").startswith(f"wss://{base.removeprefix('http://')}/console/")
 
 
+@pytest.mark.parametrize(
+    ("protocol", "kind", "why"),
+    [
+        ("spice", "spice-html5", "Unavailable console type spice-html5."),
+        ("rdp", "rdp-html5", "Unavailable console type rdp-html5."),
+        ("mks", "webmks", "Unavailable console type webmks."),
+        ("vnc", "xvpvnc", "Invalid console type xvpvnc"),
+        ("vnc", "serial", "Invalid console type serial"),
+        ("vnc", "tea", "Invalid input for field/attribute remote_console.type"),
+        ("tea", "novnc", "Invalid input for field/attribute remote_console.protocol"),
+    ],
+)
+def test_what_is_no_console_of_ours(running: Any, server: Any, protocol: str, kind: str, why: str) -> None:
+    kept = _kept(running)
+    with running.http("admin", **{"openstack-api-version": "compute 2.8"}) as http:
+        answer = http.post(f"/compute/v2.1/servers/{server.id}/remote-consoles", json={"remote_console": {"protocol": protocol, "type": kind}})
+    assert answer.status_code == 400 and why in answer.json()["badRequest"]["message"], answer.text
+    assert _kept(running) == kept
+
+
+def test_the_actions_before_2_6(running: Any, server: Any) -> None:
+    with running.http("admin", **{"openstack-api-version": "compute 2.5"}) as http:
+        for action, kind, status in (("VNC", "novnc", 200), ("Serial", "serial", 200), ("SPICE", "spice-html5", 400), ("VNC", "tea", 400)):
+            answer = http.post(f"/compute/v2.1/servers/{server.id}/action", json={f"os-get{action}Console": {"type": kind}})
+            assert answer.status_code == status, answer.text
+
+
 def test_pages_run_nothing_but_our_scripts(node: Host) -> None:
     with httpx.Client(base_url=f"http://{node.address}") as http:
         for name in ("vnc_lite.html", "serial.html", "vnc.js", "serial.js", "console.css", "novnc/core/rfb.js"):
@@ -329,6 +356,8 @@ def test_a_guest_that_is_off_has_no_console(running: Any, server: Any, admin: An
         assert answer.status_code == 409
         spice = {"remote_console": {"protocol": "spice", "type": "spice-html5"}}
         assert http.post(f"/compute/v2.1/servers/{server.id}/remote-consoles", json=spice).status_code == 400
-    admin.compute.delete_server(server.id)
-    until(lambda: not [s for s in admin.compute.servers() if s.id == server.id])
-    assert node.refusal(token)[0] == 403
+        admin.compute.delete_server(server.id)
+        until(lambda: not [s for s in admin.compute.servers() if s.id == server.id])
+        assert node.refusal(token)[0] == 403
+        gone = http.post(f"/compute/v2.1/servers/{server.id}/remote-consoles", json={"remote_console": {"protocol": "vnc", "type": "novnc"}})
+        assert gone.status_code == 404 and gone.json()["itemNotFound"]["message"] == f"Instance {server.id} could not be found."

@@ -201,6 +201,24 @@ def test_the_serial_line_and_virsh_console_beside_it(course: Course) -> None:
         line.type("exit\r")
 
 
+def test_a_screen_on_tcp_as_the_configuration_says(course: Course) -> None:
+    """`[vnc] server_listen`: a viewer on the host reaches the guest's screen at port 5900, and so does its page's websocket."""
+    options = course.home / "nacre.toml"
+    options.write_text(options.read_text().replace("# server_listen", "server_listen"))
+    course.nacre("up", timeout=300)
+    with websocket(course, url(course)) as screen:
+        assert screen.recv(timeout=10) == b"RFB 003.008\n", "until its next start the guest's screen is where it was"
+    course.openstack("demo", "server", "reboot", "--hard", "--wait", "seen")
+    viewer = "exec 3<>/dev/tcp/localhost/5900; head -c 12 <&3; printf 'RFB 003.008\\n' >&3; head -c 2 <&3 | od -An -tx1"
+    assert course.exec("bash", "-c", viewer).stdout == "RFB 003.008\n 01 01\n"
+    assert course.exec("virsh", "domdisplay", "instance-00000001").stdout.strip() == "vnc://127.0.0.1:0"
+    with websocket(course, url(course)) as screen:
+        assert screen.recv(timeout=10) == b"RFB 003.008\n"
+    options.write_text(options.read_text().replace('server_listen = "127.0.0.1"', 'server_listen = "everywhere"'))
+    refusal = course.nacre("up", check=False)
+    assert refusal.returncode == 1 and "server_listen 'everywhere' is not an IP address" in refusal.stderr + refusal.stdout
+
+
 _DIFFERENCE = """(async () => {
         const shown = document.querySelector("#screen canvas"), image = new Image();
         image.src = "data:image/png;base64,PICTURE";

@@ -42,6 +42,9 @@ hypervisor = "libvirt"
 
 [libvirt]
 # virt_type = "auto"          # auto: kvm where it really works, else qemu
+
+[vnc]
+# server_listen = "127.0.0.1" # guests' screens listen on TCP from port 5900 of their host, from their next start on
 """
 
 

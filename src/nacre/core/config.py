@@ -9,6 +9,7 @@ start. An unknown option is refused by name: a misspelt ratio must not be silent
 """
 
 import hashlib
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -53,6 +54,27 @@ class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Libvirt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     virt_type: str = "auto"
     cpu_mode: str | None = None
+
+
+class Vnc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`server_listen`: an address of the host at which screens listen, from port 5900; None: each on a unix socket that only the node
+    reaches. `server_proxyclient_address`: where the node finds them then, if that is not the same."""
+
+    server_listen: str | None = None
+    server_proxyclient_address: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("server_listen", "server_proxyclient_address"):
+            value = getattr(self, name)
+            try:
+                ipaddress.ip_address(value or "::")
+            except ValueError:
+                raise ValueError(f"{name} {value!r} is not an IP address") from None
+
+    @property
+    def dialled(self) -> str | None:
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return self.server_proxyclient_address or anywhere.get(self.server_listen or "", self.server_listen)
 
 
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +151,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     DEFAULT: Default = Default()
     nacre: Nacre = Nacre()
     libvirt: Libvirt = Libvirt()
+    vnc: Vnc = Vnc()
     api: Api = Api()
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()

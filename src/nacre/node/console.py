@@ -144,10 +144,11 @@ class Guest(Protocol):
 
 
 class Screen:
-    """A guest's screen: the socket of its VNC server."""
+    """A guest's screen: its VNC server."""
 
-    def __init__(self, path: Path) -> None:
-        self._socket = _connected(path)
+    def __init__(self, at: Path | tuple[str, int]) -> None:
+        self._socket = _connected(at) if isinstance(at, Path) else socket.create_connection(at, timeout=_DIAL)
+        self._socket.settimeout(None)
 
     def read(self) -> bytes:
         return self._socket.recv(_CHUNK)
@@ -236,12 +237,12 @@ class SerialLine:
                 os.read(self._terminal, waiting[0])
 
 
-def open_console(path: Path, written: Path | None = None) -> Guest:
+def open_console(at: Path | tuple[str, int], written: Path | None = None) -> Guest:
     """The guest's end; `written` is the log of a terminal. Raises NodeError."""
     try:
-        return Screen(path) if written is None else SerialLine(path, written)
+        return SerialLine(at, written) if written is not None and isinstance(at, Path) else Screen(at)
     except (OSError, termios.error) as error:
-        raise NodeError("the guest's console cannot be opened", f"{path}: {error}") from error
+        raise NodeError("the guest's console cannot be opened", f"{at}: {error}") from error
 
 
 def pipe(guest: Guest, far: Far) -> None:

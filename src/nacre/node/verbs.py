@@ -92,7 +92,7 @@ def verbs(hypervisor: Hypervisor, fences: Fences, dial: Callable[[str], Far], up
         found = hypervisor.console(args.server_id, args.kind)
         far = dial(args.rendezvous)
         try:
-            pipe(open_console(found.path, found.log), far)
+            pipe(open_console(found.at, found.log), far)
         except BaseException:
             far.close()
             raise

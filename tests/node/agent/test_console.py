@@ -129,6 +129,19 @@ def test_a_screen_is_piped_both_ways_and_both_ends_close(tmp_path: Path, far: Br
             assert guest.recv(10) == b"", "the guest's end is closed with the browser's"
 
 
+def test_a_screen_on_tcp(tmp_path: Path, far: Browser) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pipe(open_console(listener.getsockname()), SocketSource(tmp_path / "api.sock").console("t"))
+        far.thread.join()
+        guest, _ = listener.accept()
+        guest.sendall(b"RFB 003.008\n")
+        assert far.data(12) == b"RFB 003.008\n"
+        guest.close()
+        assert far.frame()[0] == 8
+    with pytest.raises(NodeError, match="cannot be opened"):
+        open_console(("127.0.0.1", 1))
+
+
 def test_a_guest_that_ends_closes_the_browsers_end(tmp_path: Path, far: Browser) -> None:
     with screen(tmp_path / "vnc.sock") as listener:
         pipe(open_console(tmp_path / "vnc.sock"), SocketSource(tmp_path / "api.sock").console("t"))

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nacre.node.hypervisor.domain_xml import NOVA, Machine, domain_xml
+from nacre.node.hypervisor.domain_xml import NOVA, Machine, console_of, domain_xml, screen_moved
 from nacre.node.hypervisor.driver import ImageSpec, PortSpec, ServerSpec
 
 FOLDER = Path("/run/nacre/12345678/hosts/1/instances/6c1f1b4e-0000-4000-8000-000000000001")
@@ -110,3 +110,37 @@ def test_metadata_may_say_little(metadata: dict[str, Any]) -> None:
 
 def test_a_name_that_xml_cannot_hold_is_written_as_it_can_be() -> None:
     assert parsed(changed(name="bad\x00\x1b\ud800 name")).findtext(f"metadata/{{{NOVA}}}instance/{{{NOVA}}}name") == "bad\ufffd\ufffd\ufffd name"
+
+
+def test_a_screen_listens_on_a_socket_or_where_it_is_told_to() -> None:
+    assert parsed().find("devices/graphics[@port]") is None
+    graphics = parsed(machine=Machine(virt_type="qemu", vnc_listen="127.0.0.1")).find("devices/graphics")
+    assert graphics is not None and graphics.attrib == {"type": "vnc", "autoport": "yes"}
+    assert [listen.attrib for listen in graphics] == [{"type": "address", "address": "127.0.0.1"}]
+
+
+def test_a_screen_moves_with_the_next_start_and_nothing_else_does() -> None:
+    tcp = Machine(virt_type="qemu", cpu_mode="maximum", vnc_listen="127.0.0.1")
+    for before, after in ((TCG, tcp), (tcp, TCG)):
+        moved, wanted = screen_moved(domain_xml(SPEC, before, FOLDER, BASE), after.vnc_listen, FOLDER), domain_xml(SPEC, after, FOLDER, BASE)
+        assert moved is not None and ET.canonicalize(moved, strip_text=True) == ET.canonicalize(wanted, strip_text=True)
+        assert screen_moved(moved, after.vnc_listen, FOLDER) is None
+
+
+RUNNING = """<domain><devices><serial type='pty'><source path='/dev/pts/7'/></serial>%s</devices></domain>"""
+TCP = "<graphics type='vnc' port='5903' autoport='yes' listen='192.0.2.1'><listen type='address' address='192.0.2.1'/></graphics>"
+SOCKET = "<graphics type='vnc' socket='/x/vnc.sock'><listen type='socket' socket='/x/vnc.sock'/></graphics>"
+
+
+@pytest.mark.parametrize(
+    ("graphics", "kind", "dialled", "at"),
+    [
+        (SOCKET, "vnc", "127.0.0.1", Path("/x/vnc.sock")),
+        (TCP, "vnc", None, ("192.0.2.1", 5903)),
+        (TCP, "vnc", "127.0.0.1", ("127.0.0.1", 5903)),
+        (SOCKET, "serial", None, Path("/dev/pts/7")),
+        ("", "vnc", None, None),
+    ],
+)
+def test_where_a_console_of_a_running_guest_is(graphics: str, kind: str, dialled: str | None, at: object) -> None:
+    assert console_of(RUNNING % graphics, kind, dialled) == at

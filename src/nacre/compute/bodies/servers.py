@@ -123,13 +123,21 @@ class ConsoleOutput:
     length: int | None = None
 
 
-class Console:
-    type: str
+class VncConsole:
+    type: Literal["novnc", "xvpvnc"]
+
+
+class SpiceConsole:
+    type: Literal["spice-html5"]
+
+
+class SerialConsole:
+    type: Literal["serial"]
 
 
 class RemoteConsole:
-    protocol: str
-    type: str
+    protocol: Literal["vnc", "spice", "rdp", "serial", "mks"]
+    type: Literal["novnc", "xvpvnc", "spice-html5", "rdp-html5", "serial", "webmks"]
 
 
 class Bare(Anything):
@@ -139,10 +147,7 @@ class Bare(Anything):
 REBOOT, RESET_STATE, CONSOLE_OUTPUT = Body("reboot", Reboot), Body("os-resetState", ResetState), Body("os-getConsoleOutput", ConsoleOutput)
 ADD_GROUP, REMOVE_GROUP = Body("addSecurityGroup", GroupName), Body("removeSecurityGroup", GroupName)
 REMOTE_CONSOLE, BARE = Body("remote_console", RemoteConsole), Bare()
-
-
-def old_console(kind: str) -> Body:
-    return Body(kind, Console)
+VNC, SPICE, SERIAL = Body("os-getVNCConsole", VncConsole), Body("os-getSPICEConsole", SpiceConsole), Body("os-getSerialConsole", SerialConsole)
 
 
 def order(body: Any, version: Version) -> Order:

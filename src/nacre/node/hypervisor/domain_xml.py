@@ -31,6 +31,7 @@ class Machine:
     cache: str = "none"
     userspace_switch: bool = True
     bridge: str = "br-int"
+    vnc_listen: str | None = None
 
 
 Drive = Literal["iso9660", "vfat"]
@@ -146,11 +147,31 @@ def _devices(devices: ET.Element, spec: ServerSpec, machine: Machine, files: tup
     _add(serial, "log", file=str(folder / "console.log"), append="off")
     _add(serial, "target", port="0")
     _add(devices, "input", type="tablet", bus="virtio")
-    graphics = _add(devices, "graphics", type="vnc")
-    _add(graphics, "listen", type="socket", socket=str(folder / "run/vnc.sock"))
+    _screen(_add(devices, "graphics"), machine.vnc_listen, folder)
     _add(_add(devices, "video"), "model", type="vga")
     _add(devices, "memballoon", model="virtio")
     _text(_add(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
+
+
+def _screen(graphics: ET.Element, listen: str | None, folder: Path) -> None:
+    graphics.clear()
+    graphics.set("type", "vnc")
+    if listen is None:
+        _add(graphics, "listen", type="socket", socket=str(folder / "run/vnc.sock"))
+    else:
+        graphics.set("autoport", "yes")
+        _add(graphics, "listen", type="address", address=listen)
+
+
+def screen_moved(definition: str, listen: str | None, folder: Path) -> str | None:
+    """The definition of a domain with its screen where it is to be from now on; None when it is there."""
+    domain = ET.fromstring(definition)
+    graphics = domain.find("devices/graphics[@type='vnc']")
+    held = None if graphics is None else graphics.find("listen")
+    if graphics is None or (held is not None and held.get("address") == listen):
+        return None
+    _screen(graphics, listen, folder)
+    return ET.tostring(domain, encoding="unicode")
 
 
 def _disk(devices: ET.Element, path: Path, kind: str, name: str, cache: str) -> ET.Element:
@@ -175,6 +196,20 @@ def _backing(disk: ET.Element, base: Path) -> None:
     _add(backing, "format", type="raw")
     _add(_add(backing, "source", file=str(base)), "seclabel", model="dac", relabel="no")
     _add(backing, "backingStore")
+
+
+def console_of(running: str, kind: str, dialled: str | None) -> Path | tuple[str, int] | None:
+    """Where a console of a running domain is. `dialled`: the address of screens that listen on TCP, if it is not the one they name."""
+    devices = ET.fromstring(running).find("devices")
+    found = None if devices is None else devices.find("serial/source" if kind == "serial" else "graphics[@type='vnc']")
+    if found is None:
+        return None
+    if kind == "serial":
+        return Path(found.get("path", "/"))
+    listen = found.find("listen")
+    if listen is not None and listen.get("type") == "socket":
+        return Path(listen.get("socket", "/"))
+    return dialled or found.get("listen") or "127.0.0.1", int(found.get("port", "0"))
 
 
 def nic_xml(port: PortSpec, machine: Machine) -> str:

@@ -89,9 +89,10 @@ class Resources(msgspec.Struct, frozen=True):
 
 
 class Console(msgspec.Struct, frozen=True):
-    """`path`: the unix socket of a screen, or the terminal (a character device) of a serial line, whose output is also in `log`."""
+    """`at`: the unix socket of a screen or its address and port, or the terminal (a character device) of a serial line, whose output is
+    also in `log`."""
 
-    path: Path
+    at: Path | tuple[str, int]
     log: Path | None = None
 
 

@@ -29,7 +29,7 @@ from nacre.node.deadline import Deadline, NodeError, Unreachable
 from nacre.node.disks import copies
 from nacre.node.disks.file import FileDisks
 from nacre.node.hypervisor import machine, probe
-from nacre.node.hypervisor.domain_xml import Machine, domain_xml, nic_xml
+from nacre.node.hypervisor.domain_xml import Machine, console_of, domain_xml, nic_xml, screen_moved
 from nacre.node.hypervisor.driver import Console, ConsoleKind, ImageSpec, PortSpec, Power, Resources, SeenServer, ServerSpec, Wanted
 from nacre.node.trace import noted
 
@@ -47,6 +47,7 @@ _POWERS: dict[int, Power] = {
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
 }
+_TO_DEFINE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 _FORGET = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -152,7 +153,8 @@ class Connection:
 class LibvirtHypervisor:
     """Guests whose files lie in `instances`; `state` is a folder for what must be remembered between two lives."""
 
-    def __init__(self, instances: Path, disks: FileDisks, options: config.Libvirt, *, state: Path) -> None:
+    def __init__(self, instances: Path, disks: FileDisks, options: config.Libvirt, vnc: config.Vnc, *, state: Path) -> None:
+        self.vnc = vnc
         self.instances, self.disks, self.options, self.state = instances, disks, options, state
         self.connection = Connection("qemu:///system")
 
@@ -314,15 +316,12 @@ class LibvirtHypervisor:
         return text if lines is None else "".join(text.splitlines(keepends=True)[-lines:] if lines > 0 else [])
 
     def console(self, server_id: str, kind: ConsoleKind) -> Console:
-        folder = self.disks.folder(server_id)
-        path = folder / "run/vnc.sock"
-        if kind == "serial":
-            with _told("the hypervisor does not answer"):
-                serial = ET.fromstring(self._known(server_id).XMLDesc()).find("devices/serial/source")
-            path = Path("/" if serial is None else serial.get("path", "/"))
-        if self.incarnation(server_id) is None or not (path.is_socket() or path.is_char_device()):
+        with _told("the hypervisor does not answer"):
+            domain = self._known(server_id)
+            at = console_of(domain.XMLDesc(), kind, self.vnc.dialled) if domain.isActive() else None
+        if at is None:
             raise NodeError(f"the guest has no {kind} console while it is off")
-        return Console(path, folder / "console.log" if kind == "serial" else None)
+        return Console(at, self.disks.folder(server_id) / "console.log" if kind == "serial" else None)
 
     def watch(self, changed: Callable[[str], None]) -> None:
         self.connection.changed = changed
@@ -345,6 +344,7 @@ class LibvirtHypervisor:
             cpu_mode=None if cpu_mode == "none" else cpu_mode,
             cache="none" if machine.direct_io_works(self.instances) else "writeback",
             userspace_switch="netdev" in datapath,
+            vnc_listen=self.vnc.server_listen,
         )
 
     def _off(self, server_id: str) -> Path:
@@ -394,6 +394,9 @@ class LibvirtHypervisor:
             if state == "suspended":
                 domain.pMWakeup()
             elif not domain.isActive():
+                moved = screen_moved(domain.XMLDesc(_TO_DEFINE), self.vnc.server_listen, self.disks.folder(domain.UUIDString()))
+                if moved is not None:
+                    domain = self.connection.get().defineXML(moved)
                 domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if power == "paused" else 0)
             elif power == "running":
                 domain.resume()
