@@ -17,11 +17,13 @@ from starlette.types import ASGIApp
 
 from nacre import compute, identity, image, network
 from nacre.compute import changes as compute_changes
+from nacre.compute import doctor as compute_doctor
 from nacre.compute import loops as compute_loops
+from nacre.compute import repair as compute_repair
 from nacre.compute import routes as compute_routes
 from nacre.compute import tasks as compute_tasks
 from nacre.core import config as settings
-from nacre.core import consoles, ids, joining, node_api, tls, why
+from nacre.core import consoles, doctor, ids, joining, node_api, postgresql, tls, why
 from nacre.core.bells import Bells, ListenNotify
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
@@ -49,7 +51,7 @@ SERVICES: tuple[Service, ...] = (
 )  # fmt: skip
 CONSOLES = consoles.service(compute.spend_console)
 MOUNTED = (*SERVICES, why.SERVICE, CONSOLES)
-TASKS = (compute_tasks, compute_changes)
+TASKS = (compute_tasks, compute_changes, compute_repair)
 LOOPS: tuple[Loop, ...] = (
     Loop("expire-calls", 5, node_api.expire_calls, topic=""), *identity_loops.LOOPS, *image_loops.LOOPS, *network_loops.LOOPS, *compute_loops.LOOPS,
 )  # fmt: skip
@@ -174,7 +176,9 @@ def first_image(home: Home, config: Config, file: Path) -> None:
     cloud.db.close()
 
 
+CHECKS = (compute_doctor.check,)
 QUESTIONS: dict[str, Callable[[Cloud, dict[str, Any]], Any]] = {
+    "doctor": lambda cloud, asked: doctor.run(cloud, CHECKS, repair=asked["fix"]),
     "explain": lambda cloud, asked: compute.explain_all(cloud, asked["server"]),
     "why": lambda cloud, asked: why.tell(cloud, asked["id"], asked["request"]),
 }

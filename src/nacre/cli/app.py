@@ -114,6 +114,18 @@ def explain_server(
     verb.show(Home(home), server, as_json=as_json)
 
 
+@app.command()
+def doctor(
+    home: HomeOption = DEFAULT_HOME,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair, touching no running guest and nothing that others made.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Compare the database with what the hosts see; exit status 0 when nothing differs."""
+    from nacre.cli import doctor as verb
+
+    sys.exit(verb.run(Home(home), fix=fix, as_json=as_json))
+
+
 @app.command("why")
 def tell_why(
     name: Annotated[str, typer.Argument(metavar="ID", help="A request's id (x-openstack-request-id) or a resource's.")],

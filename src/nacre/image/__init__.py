@@ -6,11 +6,11 @@ makes the cloud's first image. A snapshot of a server is `begin_snapshot` in the
 """
 
 from nacre.image.domain import Image
-from nacre.image.fronts import for_node, visible
+from nacre.image.fronts import compared, for_node, known, visible
 from nacre.image.service.data import register
 from nacre.image.service.snapshots import begin as begin_snapshot
 from nacre.image.service.snapshots import discard as discard_snapshot
 from nacre.image.service.snapshots import from_node
 from nacre.image.tables import by_id
 
-__all__ = ["Image", "begin_snapshot", "by_id", "discard_snapshot", "for_node", "from_node", "register", "visible"]
+__all__ = ["Image", "begin_snapshot", "by_id", "compared", "discard_snapshot", "for_node", "from_node", "known", "register", "visible"]

@@ -17,6 +17,20 @@ def visible(conn: db.Conn, caller: Caller, image_id: str) -> Image:
     return access.load(conn, caller, image_id)[0]
 
 
+def known(conn: db.Conn) -> set[str]:
+    """Ids of the images that are not deleted."""
+    return set(conn.execute(sa.select(tables.images.c.id).where(tables.images.c.deleted_at.is_(None))).scalars())
+
+
+def compared(cloud: Cloud, conn: db.Conn) -> tuple[list[str], list[str]]:
+    """(images whose data is not there, data that no image has). Neither is repaired: data is not ours to make or to judge."""
+    rows = conn.execute(sa.select(tables.images.c.id, tables.images.c.status))
+    status = {row.id: row.status for row in rows}
+    there = {path.name for path in store.folder(cloud).iterdir()}
+    lost = sorted(id_ for id_, now in status.items() if now in ("active", "deactivated") and id_ not in there)
+    return lost, sorted(name for name in there if name not in status and not name.endswith(".part"))
+
+
 def for_node(cloud: Cloud, host: str, image_id: str) -> tuple[int, AsyncIterator[bytes]] | None:
     """(bytes, chunks) of an image that an open call of `host` names, or that a server it holds was made of; else None."""
     with cloud.db.read() as conn:

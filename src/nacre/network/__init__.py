@@ -17,6 +17,7 @@ from nacre.network.service.projects import bootstrap, project_deleted
 from nacre.network.service.servers import (
     Port,
     add_security_group,
+    attached,
     bind_ports,
     port_of,
     ports_for_server,
@@ -32,6 +33,6 @@ from nacre.network.service.servers import (
 )
 
 __all__ = [
-    "DOCUMENTS", "Port", "add_security_group", "bind_ports", "bootstrap", "port_of", "ports_for_server", "ports_of", "project_deleted",
+    "DOCUMENTS", "Port", "add_security_group", "attached", "bind_ports", "bootstrap", "port_of", "ports_for_server", "ports_of", "project_deleted",
     "release_port", "release_ports", "remove_security_group", "reported", "security_groups_of", "server_at", "subnets_of", "unbind_ports", "unwired",
 ]  # fmt: skip

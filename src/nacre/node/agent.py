@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nacre.node import care
 from nacre.node.boot import AfterBoot
 from nacre.node.calls import Calls, Pool
 from nacre.node.documents import Documents
@@ -69,7 +70,9 @@ class Agent:
         self.fences = Fences(folder / "fences")
         self._to_tell, self._to_wire, self._to_look, self._ended = Bell(), Bell(), Bell(), threading.Event()
         results = Results(folder / "results")
-        self.calls = Calls(verbs(hypervisor, self.fences, source.console, source.put_image), self.fences, results, _CALLS, self._to_tell.ring)
+        table = {**verbs(hypervisor, self.fences, source.console, source.put_image),
+                 **care.verbs(hypervisor, wires, self.documents, self._to_wire.ring)}  # fmt: skip
+        self.calls = Calls(table, self.fences, results, _CALLS, self._to_tell.ring)
         self.after_boot = AfterBoot(host, folder / "boot", hypervisor, self.calls, self._to_look.ring)
         self._applied: tuple[int, Applied] = (0, {})
         self._seen: dict[str, Any] = {}

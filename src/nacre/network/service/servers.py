@@ -198,6 +198,13 @@ def ports_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, list[Port]]:
     return found
 
 
+def attached(conn: db.Conn) -> list[tuple[str, str, str | None]]:
+    """(port id, the server that it is attached to, the host it is bound to) of every port of a server."""
+    joined = ports.outerjoin(bindings, sa.and_(bindings.c.port_id == ports.c.id, bindings.c.status == "ACTIVE"))
+    query = sa.select(ports.c.id, ports.c.device_id, bindings.c.host).select_from(joined).where(ATTACHED).order_by(ports.c.id)
+    return [(row.id, row.device_id, row.host) for row in conn.execute(query)]
+
+
 def port_of(conn: db.Conn, port_id: str) -> Port | None:
     return next(iter(_ports(conn, ports.c.id == port_id)), None)
 

@@ -71,6 +71,26 @@ class SeenServer(msgspec.Struct, frozen=True):
     domain: str
 
 
+class SeenDomain(msgspec.Struct, frozen=True):
+    """A guest or anybody's domain, with the taps and files that it names."""
+
+    id: str
+    name: str
+    power: Power
+    taps: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class SeenAll(msgspec.Struct, frozen=True):
+    """What is on this machine, whoever made it. `folders`: {"id", "disk": whether a root disk is there}; `bases`: {"name", "users"};
+    `others`: paths of what is neither."""
+
+    domains: list[SeenDomain]
+    folders: list[dict[str, Any]] = []
+    bases: list[dict[str, Any]] = []
+    others: list[str] = []
+
+
 class Resources(msgspec.Struct, frozen=True):
     """What this machine has and what is in use; `hypervisor_version` as libvirt counts: 7002022 is 7.2.22; `uptime` in the words of
     uptime(1)."""
@@ -156,6 +176,15 @@ class Hypervisor(Protocol):
 
     def console(self, server_id: str, kind: ConsoleKind) -> Console:
         """Where the guest's console is. Raises NodeError when it has none, as while it is off."""
+
+    def survey(self) -> SeenAll:
+        """Everything that is here; changes nothing."""
+
+    def set_aside(self, server_id: str) -> str:
+        """The folder of what is no server of ours lies elsewhere, whole; where."""
+
+    def absent_base(self, name: str) -> None:
+        """A base is gone. Raises NodeError when a disk or a domain needs it."""
 
     def watch(self, changed: Callable[[str], None]) -> None:
         """`changed(server id)` is called, from a thread of the driver's, within a second after a guest's power changed."""

@@ -15,7 +15,19 @@ from typing import IO
 import msgspec
 
 from nacre.node.deadline import Deadline, NodeError
-from nacre.node.hypervisor.driver import Console, ConsoleKind, ImageSpec, PortSpec, Power, Resources, SeenServer, ServerSpec, Wanted
+from nacre.node.hypervisor.driver import (
+    Console,
+    ConsoleKind,
+    ImageSpec,
+    PortSpec,
+    Power,
+    Resources,
+    SeenAll,
+    SeenDomain,
+    SeenServer,
+    ServerSpec,
+    Wanted,
+)
 
 
 class Guest(msgspec.Struct):
@@ -29,12 +41,15 @@ class Guest(msgspec.Struct):
 
 class FakeHypervisor:
     """Names itself `hostname`. `delay` in seconds is added to every verb that would touch a machine. `screen` is the unix socket that
-    all guests' screens are, if somebody made one."""
+    all guests' screens are, if somebody made one. `strays` (folders), `bases` and `foreign` domains are what a survey finds beside the guests."""
 
     def __init__(self, hostname: str, *, folder: Path | None = None, delay: float = 0, size: tuple[int, int, int] = (64, 262144, 4096)) -> None:
         self.hostname, self.folder, self.delay = hostname, folder, delay
         self.vcpus, self.memory_mb, self.disk_gb = size
         self.screen: Path | None = None
+        self.strays: set[str] = set()
+        self.bases: set[str] = set()
+        self.foreign: list[SeenDomain] = []
         self._guests: dict[str, Guest] = {}
         self._lock = threading.Lock()
         self._changed: Callable[[str], None] = lambda server_id: None
@@ -179,6 +194,23 @@ class FakeHypervisor:
         if self.screen is None or kind != "vnc":
             raise NodeError(f"a guest of the fake hypervisor has no {kind} console")
         return Console(self.screen)
+
+    def survey(self) -> SeenAll:
+        with self._lock:
+            domains = [SeenDomain(key, guest.spec.domain, guest.power, tuple(port.tap for port in guest.spec.ports))
+                       for key, guest in self._guests.items()]  # fmt: skip
+            folders = [{"id": key, "disk": bool(guest.disk)} for key, guest in self._guests.items()]
+            folders += [{"id": key, "disk": True} for key in sorted(self.strays)]
+            return SeenAll([*domains, *self.foreign], folders, [{"name": name, "users": []} for name in sorted(self.bases)])
+
+    def set_aside(self, server_id: str) -> str:
+        with self._lock:
+            self.strays.discard(server_id)
+        return f"_set_aside/{server_id}"
+
+    def absent_base(self, name: str) -> None:
+        with self._lock:
+            self.bases.discard(name)
 
     def watch(self, changed: Callable[[str], None]) -> None:
         self._changed = changed

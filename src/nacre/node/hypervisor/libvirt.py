@@ -27,10 +27,11 @@ from nacre.core import config
 from nacre.node.commands import CommandFailed, run
 from nacre.node.deadline import Deadline, NodeError, Unreachable
 from nacre.node.disks import copies
+from nacre.node.disks import survey as files
 from nacre.node.disks.file import FileDisks
-from nacre.node.hypervisor import machine, probe
+from nacre.node.hypervisor import machine, probe, survey
 from nacre.node.hypervisor.domain_xml import Machine, console_of, domain_xml, nic_xml, screen_moved
-from nacre.node.hypervisor.driver import Console, ConsoleKind, ImageSpec, PortSpec, Power, Resources, SeenServer, ServerSpec, Wanted
+from nacre.node.hypervisor.driver import Console, ConsoleKind, ImageSpec, PortSpec, Power, Resources, SeenAll, SeenServer, ServerSpec, Wanted
 from nacre.node.trace import noted
 
 log = logging.getLogger(__name__)
@@ -322,6 +323,16 @@ class LibvirtHypervisor:
         if at is None:
             raise NodeError(f"the guest has no {kind} console while it is off")
         return Console(at, self.disks.folder(server_id) / "console.log" if kind == "serial" else None)
+
+    def survey(self) -> SeenAll:
+        with _told("the hypervisor does not answer"):
+            return SeenAll(survey.domains(self.connection.get(), power_of), **files.files(self.instances))
+
+    def set_aside(self, server_id: str) -> str:
+        return files.set_aside(self.instances, server_id)
+
+    def absent_base(self, name: str) -> None:
+        files.absent_base(self.instances, name, [path for domain in self.survey().domains for path in domain.files])
 
     def watch(self, changed: Callable[[str], None]) -> None:
         self.connection.changed = changed

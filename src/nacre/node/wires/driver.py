@@ -7,7 +7,7 @@ is true now. Nothing is ever told *what changed*, so the path after a restart is
 `Lookup` is called from threads of the driver's own, several at once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,6 +54,14 @@ class Wires(Protocol):
 
     def agents(self) -> Mapping[str, bool]:
         """Which parts are alive: openvswitch, dhcp, l3, metadata."""
+
+    def survey(self, wanted: Wanted) -> dict[str, Any]:
+        """How the host differs from what is wanted; changes nothing. {"found": [{"kind", "name", "cause"}], "taps": [{"name", "port_id"}] of
+        guests, "others": [{"kind", "name"}] that others made}."""
+
+    def repair(self, wanted: Wanted, taps: Sequence[str]) -> None:
+        """Nothing is taken for done any more, so that the next `apply` looks at everything; servers of rooms that nobody wants end, and
+        these guests' taps go, where no document wants them."""
 
     def close(self) -> None:
         """Stop watching and serving metadata. Wires stay as they are: guests must not notice."""

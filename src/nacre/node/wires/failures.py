@@ -14,6 +14,9 @@ class Failures:
         self._now: dict[Owner, str] = {}
         self._before: dict[Owner, str] = {}
 
+    def all(self) -> list[tuple[Owner, str]]:
+        return sorted(self._now.items())
+
     def __contains__(self, owner: Owner) -> bool:
         return owner in self._now
 

@@ -1,12 +1,14 @@
 """Wires in memory, keeping the contract: for tests and for thousands of simulated hosts."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from nacre.node.wires.driver import KINDS, Applied, Document, Wanted
 
 
 class FakeWires:
-    """`taps` names the ports whose tap is there; None means that of every port. A document put in `broken` as (kind, id) never applies."""
+    """`taps` names the ports whose tap is there; None means that of every port. A document put in `broken` as (kind, id) never applies.
+    `strays` (name -> kind), `stray_taps` (name -> port id) and `others` (name -> kind) are what a survey finds."""
 
     def __init__(self, taps: Iterable[str] | None = None) -> None:
         self.taps = None if taps is None else set(taps)
@@ -15,6 +17,9 @@ class FakeWires:
         self.made: dict[str, dict[str, Document]] = {}
         self.recovered = False
         self.closed = False
+        self.strays: dict[str, str] = {}
+        self.others: dict[str, str] = {}
+        self.stray_taps: dict[str, str] = {}
         self._changed: Callable[[], None] = lambda: None
 
     def recover(self) -> None:
@@ -44,6 +49,19 @@ class FakeWires:
             self.taps = set(self.made.get("port", {}))
         self.taps.discard(port_id)
         self._changed()
+
+    def survey(self, wanted: Wanted) -> dict[str, Any]:
+        missing = [(kind, id_) for kind in KINDS for id_ in wanted.get(kind, {}) if id_ not in self.made.get(kind, {})]
+        found = [{"kind": "not-true", "name": f"{kind} {id_}", "cause": "it is not wired"} for kind, id_ in missing]
+        found += [{"kind": kind, "name": name, "cause": "nobody wants it"} for name, kind in sorted(self.strays.items())]
+        return {"found": found, "taps": [{"name": name, "port_id": id_} for name, id_ in sorted(self.stray_taps.items())],
+                "others": [{"kind": kind, "name": name} for name, kind in sorted(self.others.items())]}  # fmt: skip
+
+    def repair(self, wanted: Wanted, taps: Sequence[str]) -> None:
+        self.strays.clear()
+        for name in taps:
+            self.stray_taps.pop(name, None)
+        self.apply(wanted)
 
     def agents(self) -> Mapping[str, bool]:
         return dict(self.alive)

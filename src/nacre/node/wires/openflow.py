@@ -138,6 +138,16 @@ class FlowTables:
         self._put[bridge] = (identity, put)
         return refused
 
+    def missing(self) -> dict[str, int]:
+        """bridge -> how many of the flows that we put are not there. Raises CommandFailed."""
+        found = {}
+        for bridge, (_, put) in list(self._put.items()):
+            text = run(["ovs-ofctl", "-O", "OpenFlow14", "--no-stats", "dump-flows", bridge, f"cookie={self._cookie:#x}/-1"])
+            there = sum("actions=" in line for line in text.splitlines())
+            if there != len(put):
+                found[bridge] = len(put) - there
+        return found
+
     def forget(self) -> None:
         self._put.clear()
 

@@ -10,14 +10,18 @@ restarts and loses its flows (watch sees it, and the session for which they were
 are looked at again once a minute).
 """
 
+import contextlib
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nacre.node.commands import CommandFailed
 from nacre.node.metadata import Metadata, Spot
-from nacre.node.wires import dnsmasq, layout, radvd, router
+from nacre.node.wires import dnsmasq, layout, netns, radvd, router, survey
 from nacre.node.wires.connections import Connections
 from nacre.node.wires.driver import KINDS, Applied, Document, Lookup, Wanted
 from nacre.node.wires.failures import Failures
@@ -25,7 +29,7 @@ from nacre.node.wires.flowset import FlowSet
 from nacre.node.wires.layout import METADATA, Network, Room
 from nacre.node.wires.outside import Outside
 from nacre.node.wires.ovsdb import Ovsdb
-from nacre.node.wires.ports import INTEGRATION
+from nacre.node.wires.ports import INTEGRATION, TUNNEL, UNDERLAY
 from nacre.node.wires.rooms import Rooms
 from nacre.node.wires.switch import SwitchDriver
 from nacre.node.wires.watch import Watch
@@ -66,6 +70,31 @@ class OpenVSwitchWires:
         self._watch.close()
         self._database.close()
         self._metadata.close()
+
+    def survey(self, wanted: Wanted) -> dict[str, Any]:
+        with self._lock:
+            if not self._switch.ready():
+                return {"found": [survey.finding("switch", INTEGRATION, "the switch does not answer")], "taps": [], "others": []}
+            networks = self._networks(wanted)
+            rooms, kept, now = self._wanted_rooms(wanted, networks), self._kept(wanted), self._database.switch()
+            found = survey.switch(self._switch.changes(wanted, networks, rooms, kept)) + survey.flows(self._switch.missing_flows())
+            found += survey.namespaces(rooms, kept, netns.rooms()) + survey.servers(self._rooms, rooms, kept)
+            found += [survey.finding("not-true", " ".join(owner).strip(), cause) for owner, cause in self._failures.all()]
+            bridges = {INTEGRATION, TUNNEL, UNDERLAY, *layout.bridge_mappings(wanted).values()}
+            taps = survey.taps(now, netns.devices(), (leg.name for room in rooms for leg in room.legs))
+            return {"found": found, "taps": taps, "others": survey.others(now, bridges, kept)}
+
+    def repair(self, wanted: Wanted, taps: Sequence[str]) -> None:
+        with self._lock:
+            for pid in self._rooms.strangers():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            ports = wanted.get("port", {})
+            unwanted = [name for name in taps if not any(id_.startswith(name.removeprefix("tap")) for id_ in ports)]
+            self._switch.remove(unwanted)
+            netns.remove(name for name in unwanted if name.startswith("tap"))
+            self._switch.forget()
+            self._rooms.forget()
 
     def apply(self, wanted: Wanted) -> Applied:
         """Raises OvsdbError, CommandFailed when the switch as a whole cannot be used."""

@@ -3,6 +3,7 @@
 A room is looked at when what is wanted of it changes, when it was made anew, and once a minute; otherwise it costs nothing.
 """
 
+import contextlib
 import logging
 import shutil
 import time
@@ -114,6 +115,27 @@ class Rooms:
     def processes(self) -> Mapping[str, int]:
         """Room -> pid of what serves in it."""
         return dict(self._pids)
+
+    def forget(self) -> None:
+        """Every room is looked at again with the next `furnish`."""
+        self._done.clear()
+
+    def servers(self) -> list[Daemon]:
+        """What serves, or should, by the folders that are there."""
+        return [server for _, server in self._servers()]
+
+    def strangers(self) -> dict[int, str]:
+        """pid -> room of servers that were started from our folders and that no folder knows."""
+        known = {server.pid() for server in self.servers()}
+        marks = {f"--pid-file={self._served}/".encode(): "qdhcp-", f"--pidfile={self._advertised}/".encode(): "qrouter-"}
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                for argument in path.read_bytes().split(b"\0"):
+                    for mark, prefix in marks.items():
+                        if argument.startswith(mark) and int(path.parent.name) not in known:
+                            found[int(path.parent.name)] = prefix + argument.removeprefix(mark).partition(b"/")[0].decode(errors="replace")
+        return found
 
     def release(self, kept: Sequence[str]) -> None:
         """Those whose rooms are not in `kept` are not expected to live on."""

@@ -56,6 +56,23 @@ class SwitchDriver:
     def kept_vlans(self) -> dict[str, int]:
         return ports.kept_vlans(self._database.switch())
 
+    def changes(self, wanted: Wanted, networks: Mapping[str, Network], rooms: Sequence[Room], spared: Iterable[str]) -> ports.Changes:
+        """What `plug` would change now."""
+        return self._plan(wanted, networks, rooms, spared).changes
+
+    def missing_flows(self) -> dict[str, int]:
+        """bridge -> how many of our flows are not there. Raises CommandFailed."""
+        return self._tables.missing()
+
+    def forget(self) -> None:
+        """Every flow is put again with the next `flow`."""
+        self._tables.forget()
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Takes these ports away, whoever made them. Raises OvsdbError."""
+        there = self._database.switch().ports
+        self._transact(ports.Changes(removed=tuple(sorted(name for name in names if name in there))))
+
     def plug(self, wanted: Wanted, networks: Mapping[str, Network], rooms: Sequence[Room], spared: Iterable[str]) -> None:
         """Bridges, ports, tags and tunnels; waits until new ports have numbers. Raises OvsdbError, CommandFailed."""
         plan = self._plan(wanted, networks, rooms, spared)

@@ -5,7 +5,7 @@ row is locked first, so of two claims with one generation exactly one wins and t
 allocated pass what is offered; only a host that reports less than before can.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -133,6 +133,16 @@ def release(tx: db.Tx, consumer_id: str, provider_id: str | None = None) -> None
         journal.changed(tx, "allocation", consumer_id, "delete", (), {"provider_id": gone})
     if tx.first(sa.select(tables.allocations.c.used).where(mine).limit(1)) is None:
         tx.delete(tables.consumers, id=consumer_id)
+
+
+def consumers(conn: db.Conn, provider_ids: Collection[str]) -> dict[str, set[str]]:
+    """Who holds something of these providers: consumer id -> the providers."""
+    taken = tables.allocations.c
+    query = sa.select(taken.consumer_id, taken.provider_id).where(taken.provider_id.in_(list(provider_ids))).distinct()
+    held: dict[str, set[str]] = {}
+    for row in conn.execute(query):
+        held.setdefault(row.consumer_id, set()).add(row.provider_id)
+    return held
 
 
 def allocated(conn: db.Conn, consumer_id: str) -> dict[str, dict[str, int]]:
