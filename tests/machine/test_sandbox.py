@@ -255,6 +255,34 @@ def test_a_second_host_reaches_the_first_and_needs_it(host: SandboxHost) -> None
     assert "u2" not in run(["nsenter", f"--net=/proc/{host.pid()}/root/run/nacre/fabric", "ip", "link", "show"])
 
 
+def test_the_first_host_returns_to_the_cables_of_the_others(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    first, *others = hosts = [SandboxHost(home, number) for number in (1, 2, 3)]
+
+    def reaches(one: SandboxHost, number: int) -> str:
+        return inside(one, "ping", "-c", "1", "-W", "2", f"192.0.2.{number}")
+
+    try:
+        for host in hosts:
+            host.ensure()
+        reaches(others[0], 1)
+        cables = [inside(host, "ip", "-o", "link", "show", "eth0") for host in others]
+        before = first.pid()
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: not first.running(), 5)
+        reaches(others[0], 3)
+        first.ensure()
+        for host in hosts:
+            host.ensure()
+        assert first.pid() != before and [inside(host, "ip", "-o", "link", "show", "eth0") for host in others] == cables
+        reaches(others[0], 1)
+        reaches(others[1], 1)
+        assert "lladdr 02:6e:61:00:01:01" in inside(others[1], "ip", "neigh", "show", "192.0.2.1")
+    finally:
+        for host in reversed(hosts):
+            host.stop()
+
+
 def test_stop_leaves_nothing(tmp_path: Path) -> None:
     def seen() -> tuple[str, str]:
         return run(["ip", "-brief", "link", "show"]), Path("/proc/self/mountinfo").read_text()

@@ -4,8 +4,7 @@ It first runs the jobs (`prepare`: the database; `host-<n>`: a sandbox host), an
 they need. A service that ran for at least `YOUNG` seconds is started again at once; one that keeps dying younger waits 0.5, 1, 2, 4,
 then 5 seconds. A service that an operator stopped (`held_back`) waits until SIGHUP tells to look again; SIGHUP ends all those pauses.
 
-A node's host is made sure of before the node starts again. Host 1 holds the cables of all: the others start after it and get theirs
-anew when it is a new one. A node that the control plane refuses (certificates.py) is not started until its host has joined anew.
+A node's host is made sure of before the node starts again, of host 1 first: it makes what the cables of all meet in. A node that the control plane refuses (certificates.py) is not started until its host has joined anew.
 
 Services are found by the locks they hold (alive.py) and watched through pidfds, never by the fact of being children: what a killed
 supervisor left behind is taken over, and a service that was started twice by two supervisors refuses itself. `run/up.json` tells others
@@ -79,7 +78,6 @@ class Supervisor:
         self.hosts: dict[str, Host] = {}
         if config.nacre.hypervisor != "fake":
             self.hosts = {f"host-{number}": hosts.of(home, number) for number in all_numbers(config)}
-        self.host_pids: dict[str, int] = {}
         made = [Service("prepare", self._starter("job", "prepare"), job=True)]
         for role, host in self.hosts.items():
             made.append(Service(role, self._starter("job", "host", "--host", str(host.number)), job=True))
@@ -166,18 +164,7 @@ class Supervisor:
 
     def _job_done(self, job: Service) -> None:
         job.done, job.failures, job.pause, job.trouble = True, 0, 0.0, ""
-        if job.role in self.hosts:
-            with suppress(HostError):
-                before, now = self.host_pids.get(job.role), self.hosts[job.role].pid()
-                self.host_pids[job.role] = now
-                if job.role == _FIRST and before not in (None, now):
-                    self._lay_cables_again()
         Gate(self.home.path, job.role).open()
-
-    def _lay_cables_again(self) -> None:
-        for role in self.hosts:
-            if role != _FIRST and not self.services[role].running:
-                self.services[role].done, self.services[role].due = False, 0.0
 
     # The loop
 
@@ -245,7 +232,6 @@ class Supervisor:
     def _remember(self) -> None:
         """What the supervisor before this one knew. With api and worker running the database is prepared."""
         before = read_state(self.home)
-        self.host_pids = {role: pid for role, pid in before.get("hosts", {}).items() if role in self.hosts}
         for role, service in self.services.items():
             service.restarts = before.get("services", {}).get(role, {}).get("restarts", 0)
         if all(alive.holder(self.folder, role) for role in ("api", "worker")):
@@ -261,7 +247,7 @@ class Supervisor:
                            "restarts": service.restarts, "failures": service.failures, "trouble": service.trouble}
             for service in self.services.values()
         }  # fmt: skip
-        state = {"fingerprint": self.fingerprint, "supervisor": os.getpid(), "hosts": self.host_pids, "services": services}
+        state = {"fingerprint": self.fingerprint, "supervisor": os.getpid(), "services": services}
         part = self.folder / "up.json.part"
         part.write_text(json.dumps(state))
         part.replace(self.folder / "up.json")

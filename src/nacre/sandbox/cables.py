@@ -6,9 +6,10 @@
 | `eth-ext` | `x<n>` | `br-ext` | to be plugged in the host's `br-ex` by the node; no address |
 | `ext-out` (host 1 only) | `out` | `br-ext` | the outside: carries the gateway addresses of the external subnets |
 
-The fabric is pinned by a mount in host 1's mount namespace and ends with it; it leads nowhere else, so no packet leaves the sandbox.
-`ensure` lays what is missing, so hosts 2.. get new cables after host 1 was replaced. Checksum offload is off on both ends: a switch in
-user space would pass on the unfinished checksums.
+The fabric is pinned by a mount in every host's mount namespace and ends with the last of them, so the death of one host, the first too,
+cuts its own cables only. It leads nowhere else, so no packet leaves the sandbox. `ensure` lays what is missing. A cable has always the same
+hardware address, so that what others remember of a host is still true when it returns. Checksum offload is off on both ends: a switch in user
+space would pass on the unfinished checksums.
 """
 
 from pathlib import Path
@@ -29,6 +30,7 @@ class Cable(msgspec.Struct, frozen=True):
     inner: str
     outer: str
     bridge: str
+    mac: str
     address: str | None = None
 
 
@@ -39,16 +41,28 @@ def underlay_address(number: int) -> str:
 def plan(number: int, seen: set[str]) -> list[Cable]:
     """The cables that host `number` lacks, given the names of its interfaces that are up (a cable comes up last when it is laid)."""
     wanted = [
-        Cable(UNDERLAY, f"u{number}", "br-underlay", f"{underlay_address(number)}/24"),
-        Cable(EXTERNAL, f"x{number}", "br-ext"),
+        Cable(UNDERLAY, f"u{number}", "br-underlay", _mac(1, number), f"{underlay_address(number)}/24"),
+        Cable(EXTERNAL, f"x{number}", "br-ext", _mac(2, number)),
     ]
     if number == 1:
-        wanted.append(Cable(OUTSIDE, "out", "br-ext"))
+        wanted.append(Cable(OUTSIDE, "out", "br-ext", _mac(3, number)))
     return [cable for cable in wanted if cable.inner not in seen]
 
 
+def _mac(kind: int, number: int) -> str:
+    """Locally administered, not of the range of guests' ports."""
+    return f"02:6e:61:00:{kind:02x}:{number:02x}"
+
+
+def pin_fabric(descriptor: int) -> None:
+    """Pin the fabric that another host holds, given an open file of it; called by process 1 of a host before it becomes init. Raises OSError."""
+    FABRIC.parent.mkdir(parents=True, exist_ok=True)
+    FABRIC.touch()
+    namespaces.bind(Path(f"/proc/self/fd/{descriptor}"), FABRIC)
+
+
 def make_fabric() -> None:
-    """Make the fabric and pin it at FABRIC; called by process 1 of host 1 before it becomes init. Raises OSError, CommandFailed."""
+    """Make the fabric and pin it at FABRIC, as `pin_fabric` does. Raises OSError, CommandFailed."""
     FABRIC.parent.mkdir(parents=True, exist_ok=True)
     FABRIC.touch()
     with open("/proc/self/ns/net", "rb") as own:
@@ -60,9 +74,13 @@ def make_fabric() -> None:
         namespaces.setns(own.fileno(), namespaces.CLONE_NEWNET)
 
 
-def fabric_of(pid: int) -> Path:
-    """The fabric's namespace file as the machine sees it, `pid` being process 1 of host 1."""
-    return Path(f"/proc/{pid}/root{FABRIC}")
+def fabric_of(pid: int) -> Path | None:
+    """The fabric's namespace file as the machine sees it, `pid` being process 1 of a host; None when it holds none (yet)."""
+    place = Path(f"/proc/{pid}/root{FABRIC}")
+    try:
+        return place if place.stat().st_dev != place.parent.stat().st_dev else None
+    except OSError:
+        return None
 
 
 def _inside(namespace: Path, *argv: str) -> str:
@@ -86,7 +104,7 @@ def ensure(number: int, host: Path, fabric: Path) -> None:
     for cable in plan(number, interfaces(host, up=True)):
         if cable.outer in ends:
             _inside(fabric, "ip", "link", "delete", cable.outer)
-        add = ["ip", "link", "add", cable.outer, "type", "veth", "peer", "name", cable.inner, "netns", str(host)]
+        add = ["ip", "link", "add", cable.outer, "type", "veth", "peer", "name", cable.inner, "address", cable.mac, "netns", str(host)]
         _inside(fabric, *add)
         _inside(fabric, "ethtool", "-K", cable.outer, "tx", "off")
         _inside(fabric, "ip", "link", "set", cable.outer, "master", cable.bridge, "addrgenmode", "none", "up")

@@ -123,11 +123,11 @@ class SandboxHost:
             with locked(self.folder):
                 first = self if self.number == 1 else SandboxHost(self.home, 1)
                 if self.number != 1 and not first.running():
-                    raise SandboxError(f"host {self.name} needs host 1, which holds the cables of all hosts; start it first")
+                    raise SandboxError(f"host {self.name} needs host 1, which makes the cables' fabric; start it first")
                 if not self.running():
                     self._start()
                 network = Path(f"/proc/{self.pid()}/ns/net")
-                cables.ensure(self.number, network, cables.fabric_of(first.pid()))
+                cables.ensure(self.number, network, self._fabric() or cables.FABRIC)
                 if self.number == 1:
                     door.ensure(self.home.mark, network, is_open=uplink)
             self._wait_until_ready()
@@ -151,6 +151,12 @@ class SandboxHost:
             self._identity_file.unlink(missing_ok=True)
         return []
 
+    def _fabric(self) -> Path | None:
+        """The namespace file of the cables' fabric in the first host of this cloud that holds it."""
+        numbers = sorted(int(path.name) for path in self.folder.parent.glob("*") if path.name.isdigit())
+        running = (SandboxHost(self.home, number)._alive() for number in numbers)
+        return next((place for identity in running if identity and (place := cables.fabric_of(identity.pid))), None)
+
     def _start(self) -> None:
         host = folders.prepare(self.home, self.number)
         private = [(self.folder / name, place) for name, place in folders.PRIVATE.items()]
@@ -163,6 +169,7 @@ class SandboxHost:
             daemons=DAEMONS,
             identity=str(self._identity_file),
             fabric=self.number == 1,
+            held=str(self._fabric() or "") or None,
         )
         environment = dict(os.environ, PYTHONPATH=str(Path(nacre.__file__).parent.parent), PYTHONSAFEPATH="1")
         done = subprocess.run(

@@ -32,7 +32,8 @@ class Daemon(msgspec.Struct, frozen=True):
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """`home` is shown at `reach`; `binds` are (private folder or file, place) pairs; `identity` is the file that names process 1."""
+    """`home` is shown at `reach`; `binds` are (private folder or file, place) pairs; `identity` is the file that names process 1; `held` is the
+    fabric's namespace file in another host, without which `fabric` makes a new one (cables.py)."""
 
     home: str
     reach: str
@@ -42,6 +43,7 @@ class Spec(msgspec.Struct, frozen=True):
     daemons: list[Daemon]
     identity: str
     fabric: bool
+    held: str | None = None
 
 
 def _mounted_below(places: Iterable[Path]) -> list[Path]:
@@ -71,10 +73,13 @@ def _mount_all(spec: Spec) -> None:
 
 
 def _become_init(spec: Spec) -> None:
+    held = os.open(spec.held, os.O_RDONLY | os.O_CLOEXEC) if spec.held else None  # by a path of the /proc that goes
     _mount_all(spec)
     socket.sethostname(spec.hostname)
     commands.run(["ip", "link", "set", "lo", "up"])
-    if spec.fabric:
+    if held is not None:
+        cables.pin_fabric(held)
+    elif spec.fabric:
         cables.make_fabric()
     logs = Path(spec.reach) / "hosts" / Path(spec.folder).name / "log"
     null, log = os.open("/dev/null", os.O_RDONLY), os.open(logs / "init.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
