@@ -4,7 +4,8 @@ It first runs the jobs (`prepare`: the database; `host-<n>`: a sandbox host), an
 they need. A service that ran for at least `YOUNG` seconds is started again at once; one that keeps dying younger waits 0.5, 1, 2, 4,
 then 5 seconds. A service that an operator stopped (`held_back`) waits until SIGHUP tells to look again; SIGHUP ends all those pauses.
 
-A node's host is made sure of before the node starts again, of host 1 first: it makes what the cables of all meet in. A node that the control plane refuses (certificates.py) is not started until its host has joined anew.
+A node's host is made sure of before the node starts again, of host 1 first: it makes what the cables of all meet in. A node that the
+control plane refuses (certificates.py) is not started until its host has joined anew.
 
 Services are found by the locks they hold (alive.py) and watched through pidfds, never by the fact of being children: what a killed
 supervisor left behind is taken over, and a service that was started twice by two supervisors refuses itself. `run/up.json` tells others
