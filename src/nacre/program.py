@@ -9,7 +9,7 @@
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,17 +134,42 @@ def run_worker(home: Home, config: Config) -> None:
     cloud.db.close()
 
 
-def prepare(home: Home, config: Config, admin_password: str, demo_password: str) -> None:
+def prepare(home: Home, config: Config, passwords: Mapping[str, str], history: postgresql.History) -> None:
     """Bring the database to this program's schema and make the first rows; harmless when repeated."""
     from nacre.core import schema
 
     cloud = make_cloud(home, config, "prepare")
+    if not cloud.db.sqlite:
+        postgresql.refuse(cloud.db, history, lambda conn: identity.fits(cloud, conn))
     schema.upgrade(cloud.db)
     with cloud.db.write(System(ids.request_id())) as tx:
-        identity.bootstrap(tx, cloud, {"admin": admin_password, "demo": demo_password}, SERVICES)
+        identity.bootstrap(tx, cloud, passwords, SERVICES)
         network.bootstrap(tx)
+        postgresql.use_copy(tx.conn)
     cloud.bells.close()
     cloud.db.close()
+
+
+def examine(home: Home, config: Config, history: postgresql.History) -> None:
+    """Raises Unsuitable or db.Unreachable when the cloud cannot have its state in the PostgreSQL that `config` names."""
+    cloud = make_cloud(home, config, "examine")
+    try:
+        postgresql.refuse(cloud.db, history, lambda conn: identity.fits(cloud, conn))
+    finally:
+        cloud.bells.close()
+        cloud.db.close()
+
+
+def move_database(home: Home, config: Config, mark: str) -> dict[str, int]:
+    """Copies the SQLite of the home into the PostgreSQL that `config` names; rows by table. Raises as `examine` does."""
+    from nacre.core import transfer
+
+    source, target = Database(home.database_url), Database(str(config.database.connection))
+    try:
+        return transfer.copy(source, target, System(ids.request_id()), mark)
+    finally:
+        source.close()
+        target.close()
 
 
 def node_token(home: Home, config: Config, seconds: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nacre.cli.options import HomeOption, Up, taking
+from nacre.cli.options import DATABASE, HomeOption, Up, taking
 from nacre.cli.trouble import DEFAULT_HOME, Trouble, typed
 from nacre.core.config import Home
 
@@ -29,7 +29,6 @@ def up(given: Up) -> None:
     """Install what is missing and start the cloud. Harmless to repeat."""
     from nacre.cli import up as verb
 
-    clients = Path(os.environ.get("NACRE_CLIENTS", "/opt/nacre/clients/bin"))
     verb.run(
         Home(given.home),
         verb.Order(
@@ -38,9 +37,10 @@ def up(given: Up) -> None:
             fake_hosts=given.fake_hosts,
             nodes=given.nodes,
             foreground=given.foreground,
-            clients=clients,
+            clients=_clients(),
             on_host=given.on_host,
             uplink=given.uplink,
+            database=given.database,
         ),
     )
 
@@ -168,6 +168,24 @@ def join(
     print(verb.join(Home(home), verb.Wish(given, sandbox, host, url)))
 
 
+db_app = typer.Typer(no_args_is_help=True, help="Where the cloud keeps its state.")
+app.add_typer(db_app, name="db")
+
+
+@db_app.callback()
+def database() -> None:
+    pass
+
+
+@db_app.command("move")
+def move_database(url: Annotated[str, typer.Argument(metavar="URL", help=DATABASE)], home: HomeOption = DEFAULT_HOME) -> None:
+    """Move the cloud's state from SQLite into an empty PostgreSQL database. The API pauses meanwhile; guests do not notice."""
+    from nacre.cli import db
+    from nacre.cli import up as verb
+
+    db.move(Home(home), url, lambda: verb.run(Home(home), verb.Order(clients=_clients())))
+
+
 @app.command(hidden=True, context_settings=RUN_INSIDE)
 def tool(context: typer.Context, name: str, home: HomeOption = DEFAULT_HOME) -> None:
     """The commands in the home's bin folder: nova-manage, openstack-status, openstack-service."""
@@ -182,6 +200,10 @@ def test(context: typer.Context) -> None:
     from nacre.cli import testing
 
     sys.exit(testing.run(context.args))
+
+
+def _clients() -> Path:
+    return Path(os.environ.get("NACRE_CLIENTS", "/opt/nacre/clients/bin"))
 
 
 def _host(home: Path, number: int) -> "Host":

@@ -13,6 +13,8 @@ from nacre.cli.trouble import DEFAULT_HOME
 T = TypeVar("T")
 HomeOption = Annotated[Path, typer.Option("--home", envvar="NACRE_HOME", help="The folder that holds this cloud.")]
 
+DATABASE = "postgresql://user:password@host/database; - takes it from NACRE_DATABASE or standard input."
+
 
 def taking(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
     """Makes `verb(options)` a command whose parameters are the fields of `options`."""
@@ -41,3 +43,4 @@ class Up:
     fake_hosts: Annotated[int | None, typer.Option(min=1, max=1000, help="How many hosts to pretend.")] = None
     on_host: Annotated[bool, typer.Option("--on-host", help="The machine itself is the host, in no sandbox; said once, at first.")] = False
     uplink: Annotated[str | None, typer.Option(help="nat: guests reach what this machine reaches; none.  [none at first]")] = None
+    database: Annotated[str | None, typer.Option(metavar="URL", help=f"{DATABASE}  [SQLite at first]")] = None

@@ -23,9 +23,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
+
 from nacre.cli import alive, confine
 from nacre.core import log
-from nacre.core.config import Config, ConfigError, Home, load
+from nacre.core.config import Config, ConfigError, Database, Home, load
 
 ALREADY_RUNS = 11
 _GATE_LIMIT = 120.0
@@ -174,37 +176,44 @@ def _job(job: str, home: Home, config: Config, host: int | None) -> None:
 
                 hosts.of(home, host or 1).ensure(uplink=config.nacre.uplink == "nat")
                 _identity(home, config, host or 1)
-            case "prepare":
-                from nacre.cli import layout
-
-                admin, demo = layout.password(home, "admin"), layout.password(home, "demo")
-                confine.mount_home(home)
-                _unprivileged(home, "api")
-                _program().prepare(home, config, admin, demo)
-            case "node-token":
-                seconds = int(json.load(sys.stdin)["seconds"])
-                confine.mount_home(home)
-                _unprivileged(home, "api")
-                print(_program().node_token(home, config, seconds))
-            case "admit":
-                order = json.load(sys.stdin)
-                confine.mount_home(home)
-                _unprivileged(home, "api")
-                print(_program().admit(home, config, order["host"], order["csr"]), end="")
-            case "first-image":
-                order = json.load(sys.stdin)
-                confine.mount_home(home)
-                _unprivileged(home, "api")
-                _program().first_image(home, config, Path(order["file"]))
-            case "why" | "explain" | "doctor":
-                question = json.load(sys.stdin)
-                confine.mount_home(home)
-                _unprivileged(home, "api")
-                print(json.dumps(_program().answer(home, config, job, question)))
             case _:
-                sys.exit(f"no such job: {job}")
+                _unprivileged_job(job, home, config)
     except Exception as error:
         logging.getLogger("nacre").exception("job %s failed", job)
-        print(f"{job}: {error}", file=sys.stderr)
+        print(f"{job}: {getattr(error, 'reason', error)}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)
+
+
+def _unprivileged_job(job: str, home: Home, config: Config) -> None:
+    """Its order is JSON on standard input; what it answers goes to standard output."""
+    order = _facts(home) if job == "prepare" else json.load(sys.stdin)
+    confine.mount_home(home)
+    _unprivileged(home, "api")
+    program = _program()
+    if "url" in order:
+        config = msgspec.structs.replace(config, database=Database(connection=order.pop("url")))
+    match job:
+        case "prepare":
+            program.prepare(home, config, order["passwords"], program.postgresql.History(**order["history"]))
+        case "examine":
+            program.examine(home, config, program.postgresql.History(**order))
+        case "move-database":
+            print(json.dumps(program.move_database(home, config, order["mark"])))
+        case "node-token":
+            print(program.node_token(home, config, int(order["seconds"])))
+        case "admit":
+            print(program.admit(home, config, order["host"], order["csr"]), end="")
+        case "first-image":
+            program.first_image(home, config, Path(order["file"]))
+        case "why" | "explain" | "doctor":
+            print(json.dumps(program.answer(home, config, job, order)))
+        case _:
+            sys.exit(f"no such job: {job}")
+
+
+def _facts(home: Home) -> dict[str, Any]:
+    """What only root can read and the preparation of the database needs."""
+    from nacre.cli import db, layout
+
+    return {"passwords": {user: layout.password(home, user) for user in ("admin", "demo")}, "history": db.history(home)}

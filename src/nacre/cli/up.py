@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nacre.cli import alive, certificates, credentials, down, hosts, layout, operator, ready, store, supervisor, units
+from nacre.cli import alive, certificates, credentials, db, down, hosts, layout, operator, ready, store, supervisor, units
 from nacre.cli.processes import all_numbers, host_name, host_numbers
 from nacre.cli.trouble import Trouble, typed
 from nacre.core import tls
@@ -46,6 +46,7 @@ class Order:
     clients: Path = STORE / "clients"
     on_host: bool = False
     uplink: str | None = None
+    database: str | None = None
 
 
 def run(home: Home, order: Order) -> None:
@@ -63,6 +64,7 @@ def run(home: Home, order: Order) -> None:
         try:
             _until_ready(home, config, passwords["admin"], process)
             image.finish()
+            db.settled(home, config)
         except Trouble:
             if process:
                 down.stop(home)
@@ -108,7 +110,10 @@ def _prepare(home: Home, order: Order) -> Config:
     given = {"port": order.port, "hypervisor": order.hypervisor, "fake_hosts": order.fake_hosts, "nodes": order.nodes, "uplink": order.uplink}
     toml = home.path / "nacre.toml"
     try:
-        _no_fewer(home, load(toml), order)
+        before = load(toml)
+        _no_fewer(home, before, order)
+        if (connection := db.chosen(home, before, order.database)) is not None:
+            layout.set_options(toml, "database", {"connection": connection})
         layout.set_options(toml, "nacre", {name: value for name, value in given.items() if value is not None})
         config = load(toml)
         if config.nacre.nodes > 1 and not config.nacre.node_port and config.nacre.hypervisor != "fake":
@@ -119,6 +124,7 @@ def _prepare(home: Home, order: Order) -> Config:
     if config.nacre.hypervisor not in ("libvirt", "fake"):
         raise Trouble(f'{toml}: hypervisor is "libvirt" or "fake", not "{config.nacre.hypervisor}".')
     _same_kind(home, config, order)
+    db.settle(home, config)
     if config.nacre.hypervisor == "fake":
         layout.make_fake_hosts(home, host_numbers(config))
     names = list(dict.fromkeys(("127.0.0.1", "::1", "localhost", config.nacre.host)))
