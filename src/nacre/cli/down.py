@@ -63,8 +63,7 @@ def roles(home: Home) -> list[str]:
 
 def stop(home: Home) -> bool:
     """Ends the supervisor, then whatever still runs; False if nothing did."""
-    folder, found = home.path / "run", False
-    units.stop(home)
+    folder, found = home.path / "run", units.stop(home)
     if watched := alive.watch(folder, "up"):
         found = True
         alive.stop([watched[1]], _PATIENCE)

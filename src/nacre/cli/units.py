@@ -1,6 +1,7 @@
 """A cloud on the machine itself where systemd runs: `nacre.service` is its supervisor, so the machine's next boot starts it.
 
 One unit, not one a process: the supervisor knows the order, the pauses and the jobs between them, the same with systemd and without.
+It does not want libvirtd and Open vSwitch: the job that prepares the host starts them, and knows then whether they ran before.
 `down` stops and disables it, `up` enables and starts it: what was typed last holds over a reboot. `KillMode=process`, because DHCP
 servers of ours go on while we are down, as those of other OpenStack agents do.
 """
@@ -24,14 +25,14 @@ def text(home: Home) -> str:
     """The unit file."""
     words = " ".join(_quoted(word) for word in supervisor.command(home, "up", "--supervise"))
     environment = " ".join(_quoted(f"{name}={value}") for name, value in supervisor.ENVIRONMENT.items())
-    needs = " ".join(daemons.UNITS)
+    daemons_first = " ".join(daemons.UNITS)
     errors = str(home.path / "logs" / "up.err").replace("%", "%%")
     return f"""\
 {_MADE.format(home=home.path)}
 [Unit]
 Description=Nacre cloud
-Wants=network-online.target {needs}
-After=network-online.target nftables.service {needs}
+Wants=network-online.target
+After=network-online.target nftables.service {daemons_first}
 
 [Service]
 Type=exec
@@ -88,16 +89,18 @@ def start(home: Home) -> None:
         raise Trouble(f"{error}. More:  journalctl -u {NAME}") from error
 
 
-def stop(home: Home, *, wipe: bool = False) -> None:
-    """Not before the next `up`, also not at a boot; with `wipe` the file goes. Raises Trouble."""
+def stop(home: Home, *, wipe: bool = False) -> bool:
+    """Whether it ran; it starts with the next `up`, not at a boot before that. With `wipe` the file goes. Raises Trouble."""
     if not _ours(home):
-        return
+        return False
     try:
+        ran = systemd.booted() and NAME in systemd.active([NAME])
         if systemd.booted():
             systemd.control("disable", "--now", NAME)
         if wipe:
             FILE.unlink()
             if systemd.booted():
                 systemd.control("daemon-reload")
+        return ran
     except CommandFailed as error:
         raise Trouble(f"{error}. Correct that, then type the same command again.") from error
