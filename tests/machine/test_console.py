@@ -201,6 +201,20 @@ def test_the_serial_line_and_virsh_console_beside_it(course: Course) -> None:
         line.type("exit\r")
 
 
+def test_the_log_goes_on_when_virtlogd_was_killed(course: Course) -> None:
+    with websocket(course, url(course, "--serial")) as socket:
+        line = Serial(socket)
+        logged_in(line)
+        course.exec("bash", "-c", "kill -9 $(cat /run/virtlogd.pid)")
+        line.type("while sleep 1; do date +said-at-%s; done\r")
+        line.says("said-at-1", 20)
+        line.type("\x03")
+        assert command(line, "echo $((6 * 7))").strip() == "42"
+        line.type("exit\r")
+    until(lambda: "said-at-1" in course.openstack("demo", "console", "log", "show", "seen"), 10)
+    assert "the console log of server" in course.nacre("logs", "node").stdout
+
+
 def test_a_screen_on_tcp_as_the_configuration_says(course: Course) -> None:
     """`[vnc] server_listen`: a viewer on the host reaches the guest's screen at port 5900, and so does its page's websocket."""
     options = course.home / "nacre.toml"

@@ -30,6 +30,7 @@ from nacre.node.disks import copies
 from nacre.node.disks import survey as files
 from nacre.node.disks.file import FileDisks
 from nacre.node.hypervisor import machine, probe, survey
+from nacre.node.hypervisor.console_logs import ConsoleLogs
 from nacre.node.hypervisor.domain_xml import Machine, console_of, domain_xml, nic_xml, screen_moved
 from nacre.node.hypervisor.driver import Console, ConsoleKind, ImageSpec, PortSpec, Power, Resources, SeenAll, SeenServer, ServerSpec, Wanted
 from nacre.node.trace import noted
@@ -155,7 +156,7 @@ class LibvirtHypervisor:
     """Guests whose files lie in `instances`; `state` is a folder for what must be remembered between two lives."""
 
     def __init__(self, instances: Path, disks: FileDisks, options: config.Libvirt, vnc: config.Vnc, *, state: Path) -> None:
-        self.vnc = vnc
+        self.vnc, self.console_logs = vnc, ConsoleLogs(instances)
         self.instances, self.disks, self.options, self.state = instances, disks, options, state
         self.connection = Connection("qemu:///system")
 
@@ -335,6 +336,7 @@ class LibvirtHypervisor:
         files.absent_base(self.instances, name, [path for domain in self.survey().domains for path in domain.files])
 
     def watch(self, changed: Callable[[str], None]) -> None:
+        self.console_logs.start()
         self.connection.changed = changed
         try:
             self.connection.get()
@@ -342,6 +344,7 @@ class LibvirtHypervisor:
             log.warning("%s: %s", error, error.detail)
 
     def close(self) -> None:
+        self.console_logs.stop()
         self.connection.close()
 
     def _machine(self) -> Machine:
