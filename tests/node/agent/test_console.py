@@ -15,24 +15,29 @@ from pathlib import Path
 import pytest
 
 from nacre.core import tls
-from nacre.node.console import open_console, pipe, relayed
+from nacre.node.console import dial_by_tls, open_console, pipe, relayed
 from nacre.node.deadline import NodeError
 from nacre.node.feed import SocketSource
 
 
 class Browser:
-    """The far end: takes one websocket on a unix socket, written from the RFC rather than from the code under test."""
+    """The far end: takes one websocket on a unix socket, or over TLS, written from the RFC rather than from the code under test."""
 
-    def __init__(self, path: Path, *, refuse: bool = False) -> None:
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(path))
-        self.listener.listen()
+    def __init__(self, at: Path | ssl.SSLContext, *, refuse: bool = False) -> None:
+        if isinstance(at, Path):
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.listener.bind(str(at))
+            self.listener.listen()
+        else:
+            self.listener = socket.create_server(("127.0.0.1", 0))
+        self.tls = None if isinstance(at, Path) else at
         self.refuse, self.request = refuse, b""
         self.thread = threading.Thread(target=self._accept, daemon=True)
         self.thread.start()
 
     def _accept(self) -> None:
-        self.connection, _ = self.listener.accept()
+        plain, _ = self.listener.accept()
+        self.connection = self.tls.wrap_socket(plain, server_side=True) if self.tls else plain
         self.connection.settimeout(5)
         while b"\r\n\r\n" not in self.request:
             self.request += self.connection.recv(4096)
@@ -267,8 +272,8 @@ class Controller:
                 if chunk.endswith(b"bye"):
                     return
 
-    def connect(self) -> ssl.SSLSocket:
-        return self.trusted.wrap_socket(socket.create_connection(self.listener.getsockname()), server_hostname="127.0.0.1")
+    def connect(self, listener: socket.socket | None = None) -> ssl.SSLSocket:
+        return self.trusted.wrap_socket(socket.create_connection((listener or self.listener).getsockname()), server_hostname="127.0.0.1")
 
 
 @pytest.fixture
@@ -306,3 +311,26 @@ def test_much_goes_both_ways_over_tls_and_the_end_of_either_side_is_seen(control
     near.close()
     relayed(controller.connect()).close()
     assert settles(lambda: descriptors() <= before), "both ends are let go"
+
+
+def test_a_console_over_tls(tmp_path: Path, controller: Controller) -> None:
+    far = Browser(controller.context)
+    with screen(tmp_path / "vnc.sock") as listener:
+        pipe(open_console(tmp_path / "vnc.sock"), dial_by_tls(lambda: controller.connect(far.listener), "to/ken", {"X-Nacre-Host": "far"}))
+        far.thread.join()
+        assert far.request.startswith(b"GET /node/v1/consoles/to%2Fken HTTP/1.1\r\n") and b"X-Nacre-Host: far\r\n" in far.request
+        guest, _ = listener.accept()
+        with guest:
+            guest.settimeout(5)
+            picture = os.urandom(500_000)
+            sender = threading.Thread(target=guest.sendall, args=(picture,), daemon=True)
+            sender.start()
+            far.send(b"typed meanwhile")
+            assert guest.recv(100) == b"typed meanwhile"
+            assert far.data(len(picture)) == picture
+            far.connection.close()
+            assert guest.recv(10) == b"", "the guest's end is closed with the browser's"
+    refusing = Browser(controller.context, refuse=True)
+    with pytest.raises(NodeError, match="nobody waits") as refused:
+        dial_by_tls(lambda: controller.connect(refusing.listener), "t", {})
+    assert "403" in refused.value.detail
