@@ -58,7 +58,7 @@ class Postgres:
 
     def _run(self, program: str, *words: str) -> None:
         done = subprocess.run([str(self.bin / program), *words], user="postgres", group="postgres", extra_groups=[], cwd=self.folder,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False)  # fmt: skip
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=240, check=False)  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr}")
 

@@ -37,9 +37,12 @@ class Processes:
         self.authority = tls.Pair(folder / "ca.key", folder / "ca.pem")
         tls.ensure(self.authority, tls.Pair(keys / "server.key", keys / "server.crt"), ["127.0.0.1"], (os.geteuid(), os.getegid()))
         program.prepare(self.home, config(self.ports[0], self.url), {"admin": "secret", "demo": "secret"}, History())
-        self.running = [self._start("api", port) for port in self.ports] + [self._start("worker", self.ports[0]) for _ in range(2)]
         trust = ssl.create_default_context(cafile=folder / "ca.pem")
         self.clients = [httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trust, timeout=60) for port in self.ports]
+        self.running = [self._start("api", port) for port in self.ports] + [self._start("worker", self.ports[0]) for _ in range(2)]
+
+    def sign_in(self) -> None:
+        """At both apis, as soon as they answer."""
         token = ""
         for client in self.clients:
             until(lambda client=client: _answers(client), 120, 0.2)
@@ -74,7 +77,11 @@ class Processes:
         for process in self.running:
             process.send_signal(signal.SIGTERM)
         for process in self.running:
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _free_port() -> int:
@@ -94,6 +101,7 @@ def processes(folder: Path) -> Iterator[Processes]:
     with postgres.cluster() as cluster:
         cloud = Processes(folder, cluster)
         try:
+            cloud.sign_in()
             yield cloud
         finally:
             cloud.stop()

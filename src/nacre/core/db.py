@@ -121,12 +121,12 @@ class Database:
         self._thread_lock = threading.Lock()
         self._file_lock = -1
         self._silent = False
-        options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20}
+        options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20, "hide_parameters": True}
         if self.sqlite:
             self._file_lock = os.open(f"{Path(self.url.database or '')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         else:
             self._patience = {name: value for name, value in _PATIENCE.items() if name not in self.url.query}
-            options = {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10, "pool_pre_ping": True, "isolation_level": "READ COMMITTED",
+            options |= {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10, "pool_pre_ping": True, "isolation_level": "READ COMMITTED",
                        "connect_args": self._patience}  # fmt: skip
             if self.url.drivername == "postgresql":
                 self.url = self.url.set(drivername="postgresql+psycopg")

@@ -1,0 +1,85 @@
+"""Transactions that lose a race are run again, at most five times; values that cannot be stored are the caller's error."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+import postgres
+from nacre.core.caller import System
+from nacre.core.db import Database, again
+from nacre.core.errors import BadRequest, Conflict
+
+WHO = System("req-db")
+things = sa.Table("things", sa.MetaData(), sa.Column("name", sa.String(8), primary_key=True), sa.Column("count", sa.Integer, nullable=False))
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[postgres.Postgres]:
+    with postgres.cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        yield from made(f"sqlite:///{tmp_path}/things.db")
+    else:
+        yield from made(request.getfixturevalue("started").fresh())
+
+
+def made(url: str) -> Iterator[Database]:
+    database = Database(url)
+    things.create(database.engine)
+    with database.write(WHO) as tx:
+        tx.execute(things.insert(), [{"name": name, "count": 0} for name in "ab"])
+    yield database
+    database.close()
+
+
+def test_what_always_loses_is_tried_five_times(database: Database) -> None:
+    tried = []
+
+    def lose() -> None:
+        tried.append(1)
+        with database.write(WHO) as tx:
+            tx.insert(things, name="new", count=0)
+            tx.insert(things, name="a", count=0)
+
+    with pytest.raises(Conflict):
+        again(lose)
+    assert len(tried) == 5
+    with database.read() as conn:
+        assert set(conn.execute(sa.select(things.c.name)).scalars()) == {"a", "b"}, "nothing of it stays"
+
+
+def test_two_that_block_each_other_both_succeed(database: Database) -> None:
+    """Opposite orders deadlock where writers do not queue; one of them is run again."""
+    both, tried = threading.Barrier(2, timeout=5), list[str]()
+
+    def verb(order: str) -> None:
+        tried.append(order)
+        with database.write(WHO) as tx:
+            for position, name in enumerate(order):
+                tx.update(things, {"name": name}, count=things.c.count + 1)
+                if not database.sqlite and position == 0 and len(tried) <= 2:
+                    both.wait()
+
+    threads = [threading.Thread(target=again, args=(lambda order=order: verb(order),)) for order in ("ab", "ba")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    with database.read() as conn:
+        assert list(conn.execute(sa.select(things.c.count).order_by(things.c.name)).scalars()) == [2, 2]
+    assert len(tried) == (2 if database.sqlite else 3)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("value", [{"name": "with\0nul"}, {"name": "far too long a name"}, {"count": 2**40}], ids=lambda value: next(iter(value)))
+@pytest.mark.services
+def test_what_cannot_be_stored_is_a_bad_request(database: Database, value: dict[str, object]) -> None:
+    with pytest.raises(BadRequest), database.write(WHO) as tx:
+        tx.insert(things, **{"name": "x", "count": 0, **value})
