@@ -144,3 +144,14 @@ SOCKET = "<graphics type='vnc' socket='/x/vnc.sock'><listen type='socket' socket
 )
 def test_where_a_console_of_a_running_guest_is(graphics: str, kind: str, dialled: str | None, at: object) -> None:
     assert console_of(RUNNING % graphics, kind, dialled) == at
+
+
+@pytest.mark.parametrize(("drive", "chipset", "device", "target"), [
+    ("iso9660", "pc", "cdrom", {"dev": "hda", "bus": "ide"}), ("iso9660", "q35", "cdrom", {"dev": "sda", "bus": "sata"}),
+    ("vfat", "pc", "disk", {"dev": "vdd", "bus": "virtio"})])  # fmt: skip
+def test_a_config_drive_is_a_cdrom_or_the_last_disk(drive: Any, chipset: str, device: str, target: dict[str, str]) -> None:
+    spec = changed(ephemeral_gb=1, swap_mb=8)
+    found = ET.fromstring(domain_xml(spec, Machine("qemu", chipset=chipset), FOLDER, BASE, None, drive)).findall("devices/disk")[-1]
+    assert found.get("device") == device and found.find("target").attrib == target  # type: ignore[union-attr]
+    assert found.find("source").get("file") == str(FOLDER / "disk.config") and found.find("driver").get("type") == "raw"  # type: ignore[union-attr]
+    assert (found.find("readonly") is not None) == (device == "cdrom")
