@@ -113,6 +113,8 @@ def survey(cloud: Cloud, who: System) -> tuple[dict[str, Survey], list[Differenc
             surveys[host] = answer(cloud, call_id, SURVEY_SECONDS + 10)
         except tasks.StepFailed as error:
             silent.append(Difference("host-silent", host, f"{error} {error.detail}".strip(), host))
+    with cloud.db.write(who) as tx:  # they are large, and nobody asks for them again
+        tx.execute(nodes.calls.delete().where(nodes.calls.c.id.in_(list(calls.values())), nodes.calls.c.state != "open"))
     return surveys, silent
 
 

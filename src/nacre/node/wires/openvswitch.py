@@ -91,8 +91,9 @@ class OpenVSwitchWires:
                     os.kill(pid, signal.SIGKILL)
             ports = wanted.get("port", {})
             unwanted = [name for name in taps if not any(id_.startswith(name.removeprefix("tap")) for id_ in ports)]
-            self._switch.remove(unwanted)
-            netns.remove(name for name in unwanted if name.startswith("tap"))
+            switched = self._database.switch().ports
+            self._switch.remove(unwanted)  # the switch takes the devices of its own away with them
+            netns.remove(name for name in unwanted if name not in switched)
             self._switch.forget()
             self._rooms.forget()
 
