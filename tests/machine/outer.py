@@ -119,7 +119,7 @@ class Outer:
         subprocess.run(["unshare", "--mount", "sh", "-c", clear], check=True)
 
     def run(self, *words: str, stdin: str | None = None) -> str:
-        return run(self.place.command(words), stdin=stdin)
+        return run(self.place.command(words), stdin=stdin, timeout=120)
 
     @contextmanager
     def network(self) -> Iterator[None]:
@@ -129,10 +129,11 @@ class Outer:
 
     def looks(self) -> dict[str, object]:
         """Everything of the machine that a cloud could leave changed."""
-        links = json.loads(self.run("ip", "-json", "-details", "address", "show"))
+        links = json.loads(self.run("ip", "-json", "address", "show"))
         return {
-            "links": sorted((link["ifname"], link.get("address"), str(link["addr_info"])) for link in links),
-            "routes": [self.run("ip", family, "route", "show", "table", "all") for family in ("-4", "-6")],
+            "links": sorted((link["ifname"], link.get("address"), [info["local"] for info in link["addr_info"] if info["scope"] != "link"])
+                            for link in links),
+            "routes": self.run("ip", "-4", "route", "show", "table", "all"),
             "namespaces": self.run("ip", "netns", "list"),
             "nftables": self.run("nft", "list", "ruleset"),
             "forwarding": self.run("sysctl", "-n", "net.ipv4.ip_forward"),
