@@ -42,11 +42,12 @@ class Guest:
         reading, writing = os.pipe()
         with self.log.open("ab") as log:
             self.virtlogd = subprocess.Popen(["cat"], stdin=reading, stdout=log)
-        self.process = subprocess.Popen([sys.executable, "-c", GUEST, str(writing), "-uuid", ID], pass_fds=[writing], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([sys.executable, "-c", GUEST, str(writing)], pass_fds=[writing], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)  # fmt: skip
         os.close(reading)
         os.close(writing)
         (folder / "running/instance-00000001.pid").write_text(f"{self.process.pid}\n")
+        (folder / "running/instance-00000001.xml").write_text(f"<domstatus><domain type='qemu'><uuid>{ID}</uuid></domain></domstatus>\n")
 
     def say(self, text: str) -> None:
         assert self.process.stdin and self.process.stdout

@@ -16,6 +16,8 @@ import select
 import stat
 import threading
 import time
+import uuid
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ _LARGE, _KEPT = 2 << 20, 3  # virtlogd's own
 
 
 class ConsoleLogs:
-    """`instances`: where guests' folders are; `running`: libvirt's pid files, one a guest."""
+    """`instances`: where guests' folders are; `running`: libvirt's pid and status files, two a guest."""
 
     def __init__(self, instances: Path, running: Path = Path("/run/libvirt/qemu")) -> None:
         self.instances, self.running = instances, running
@@ -57,11 +59,11 @@ class ConsoleLogs:
 
     def _look(self) -> None:
         for file in self.running.glob("instance-*.pid"):
-            with contextlib.suppress(OSError, ValueError):  # it ended, or is just starting
+            with contextlib.suppress(OSError, ValueError, ET.ParseError):  # it ended, or is just starting
                 process = Path("/proc") / str(int(file.read_text()))
                 pipe = _unread(process)
                 if pipe is not None:
-                    self._take(pipe, self.instances / _server_id(process) / "console.log")
+                    self._take(pipe, self.instances / _server_id(file.with_suffix(".xml")) / "console.log")
 
     def _take(self, pipe: Path, written: Path) -> None:
         if not written.parent.is_dir():
@@ -117,10 +119,10 @@ def _nobody_reads(pipe: Path) -> bool:
         os.close(descriptor)
 
 
-def _server_id(process: Path) -> str:
-    """The guest's UUID, which is its server's id. Raises ValueError."""
-    words = (process / "cmdline").read_bytes().split(b"\0")
-    return words[words.index(b"-uuid") + 1].decode()
+def _server_id(status: Path) -> str:
+    """The guest's UUID, which is its server's id, in libvirt's words: QEMU's own arguments are what QEMU likes. Raises OSError, ValueError,
+    ParseError."""
+    return str(uuid.UUID(ET.parse(status).findtext("domain/uuid") or ""))
 
 
 def _append(path: Path, chunk: bytes) -> None:
