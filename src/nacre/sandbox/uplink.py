@@ -96,8 +96,13 @@ def ensure(mark: str, host: Path | None, *, is_open: bool) -> None:
 
 def cut(mark: str) -> None:
     """The machine's end of the uplink, its door and its part in forwarding go. Raises CommandFailed, OSError."""
-    if Path(f"/sys/class/net/{outer(mark)}").exists():
-        run(["ip", "link", "delete", outer(mark)])
+    end = Path("/sys/class/net") / outer(mark)
+    if end.exists():
+        try:
+            run(["ip", "link", "delete", outer(mark)])
+        except CommandFailed:
+            if end.exists():  # else it went with the host's end
+                raise
     with suppress(CommandFailed):  # there was none
         run(["nft", "delete", "table", "inet", table(mark)])
     _forward_no_more(mark)
