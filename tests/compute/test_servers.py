@@ -91,6 +91,20 @@ def test_fields_that_a_microversion_has_not(running: Any, image: Any, flavor: An
         assert at(running, version).post(SERVERS, json={"server": {**base, **extra}}).status_code == 400, version
 
 
+def test_what_a_change_answers(running: Any, server: Any, image: Any) -> None:
+    """Until 2.74 little, since 2.75 as much as a read; the server's groups since 2.71."""
+    for version, more, less in (("2.70", set(), {"server_groups", "OS-EXT-STS:vm_state", "config_drive"}),
+                                ("2.71", {"server_groups"}, {"host_status"}),
+                                ("2.75", {"server_groups", "OS-EXT-STS:vm_state", "config_drive", "host_status"}, set())):  # fmt: skip
+        shown = at(running, version).put(f"{SERVERS}/{server.id}", json={"server": {"name": "First one"}}).json()["server"]
+        assert more <= shown.keys() and not less & shown.keys()
+    for version, data, name in (("2.53", False, False), ("2.54", False, True), ("2.57", True, True), ("2.75", True, True)):
+        rebuilt = at(running, version).post(f"{SERVERS}/{server.id}/action", json={"rebuild": {"imageRef": image.id}}).json()["server"]
+        assert ("user_data" in rebuilt, "key_name" in rebuilt) == (data, name) and "OS-EXT-SRV-ATTR:user_data" not in rebuilt
+        assert not data or rebuilt["user_data"] == base64.b64encode(b"hello").decode()
+        until(lambda: at(running, "2.96").get(f"{SERVERS}/{server.id}").json()["server"]["status"] == "ACTIVE")
+
+
 def test_start_stop_reboot_pause(server: Any, admin: Any, node: FakeNode, running: Any) -> None:
     def status() -> str:
         return str(admin.compute.get_server(server.id).status)
@@ -233,8 +247,6 @@ def dump(running: Any, table: str) -> list[Any]:
 
 
 def test_gone_actions(running: Any, server: Any) -> None:
-    for version, status in (("2.1", 410), ("2.43", 410), ("2.44", 404)):
-        assert at(running, version).post(f"{SERVERS}/{server.id}/action", json={"addFloatingIp": {"address": "1.2.3.4"}}).status_code == status
     assert at(running, "2.96").post(f"{SERVERS}/{server.id}/action", json={"fly": None}).status_code == 400
     assert at(running, "2.6").post(f"{SERVERS}/{server.id}/action", json={"os-getVNCConsole": {"type": "novnc"}}).status_code == 404
     assert at(running, "2.5").post(f"{SERVERS}/{server.id}/action", json={"os-getVNCConsole": {"type": "novnc"}}).status_code == 200

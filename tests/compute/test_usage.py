@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fake_node import FakeNode, until
 from nacre.compute.service.usage import used
 
 START, STOP = datetime(2026, 1, 1), datetime(2026, 1, 2)
@@ -21,3 +22,23 @@ def test_usage_by_the_api(admin: Any) -> None:
     assert isinstance(admin.compute.get("/os-simple-tenant-usage?detailed=1").json()["tenant_usages"], list)
     assert admin.compute.get("/os-simple-tenant-usage/nothing").json() == {"tenant_usage": {}}
     assert admin.compute.get("/os-simple-tenant-usage?start=2026-01-02&end=2026-01-01").status_code == 400
+
+
+def test_usage_by_pages(running: Any, admin: Any, image: Any, flavor: Any, node: FakeNode) -> None:
+    made = [admin.compute.create_server(name=f"s{n}", image_id=image.id, flavor_id=flavor.id, networks="none").id for n in range(3)]
+    until(lambda: all(admin.compute.get_server(one).status == "ACTIVE" for one in made))
+    http = running.http("admin", **{"openstack-api-version": "compute 2.40"})
+    for path, word in (("", "tenant_usages"), (f"/{admin.current_project_id}", "tenant_usage")):
+        address, seen = f"/compute/v2.1/os-simple-tenant-usage{path}?detailed=1&limit=2", []
+        for _ in range(3):
+            page = http.get(address).json()
+            whole = page[word] if word == "tenant_usage" else (page[word] or [{}])[0]
+            seen.append([usage["instance_id"] for usage in whole.get("server_usages", ())])
+            if f"{word}_links" not in page:
+                break
+            address = page[f"{word}_links"][0]["href"]
+        assert seen == [made[:2], made[2:]]
+    old = running.http("admin", **{"openstack-api-version": "compute 2.39"}).get("/compute/v2.1/os-simple-tenant-usage?detailed=1&limit=2").json()
+    assert len(old["tenant_usages"][0]["server_usages"]) == 3 and "tenant_usages_links" not in old
+    for one in made:
+        admin.compute.delete_server(one)

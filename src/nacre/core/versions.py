@@ -86,7 +86,9 @@ class Body:
 
 
 def derive(shape: type, version: Version, *, forbid_unknown: bool = True) -> type[msgspec.Struct]:
-    """`shape` as a msgspec struct with only the fields of `version`; nested shapes marked by `versioned` likewise."""
+    """`shape` as a msgspec struct with only the fields of `version`; nested shapes marked by `versioned` likewise. A struct is itself."""
+    if issubclass(shape, msgspec.Struct):
+        return shape
     required, optional = [], []
     for name, hint in get_type_hints(shape, include_extras=True).items():
         window = _window(hint)

@@ -9,11 +9,13 @@ What other services call, all as the system (no policy, no commit; `tx` is the c
 
     servers       ports_for_server  bind_ports  unbind_ports  release_ports  release_port  ports_of  unwired  server_at
                   subnets_of  security_groups_of  add_security_group  remove_security_group
+                  add_fixed_ip  remove_fixed_ip  add_floating_ip  remove_floating_ip
     the program   DOCUMENTS  reported  bootstrap  project_deleted
 """
 
 from nacre.network.mechanisms.openvswitch import DOCUMENTS, reported
 from nacre.network.service.projects import bootstrap, project_deleted
+from nacre.network.service.server_addresses import add_fixed_ip, add_floating_ip, remove_fixed_ip, remove_floating_ip
 from nacre.network.service.servers import (
     Port,
     add_security_group,
@@ -33,6 +35,8 @@ from nacre.network.service.servers import (
 )
 
 __all__ = [
-    "DOCUMENTS", "Port", "add_security_group", "attached", "bind_ports", "bootstrap", "port_of", "ports_for_server", "ports_of", "project_deleted",
-    "release_port", "release_ports", "remove_security_group", "reported", "security_groups_of", "server_at", "subnets_of", "unbind_ports", "unwired",
+    "DOCUMENTS", "Port", "add_fixed_ip", "add_floating_ip", "add_security_group",
+    "attached", "bind_ports", "bootstrap", "port_of", "ports_for_server", "ports_of", "project_deleted",
+    "release_port", "release_ports", "remove_fixed_ip", "remove_floating_ip", "remove_security_group",
+    "reported", "security_groups_of", "server_at", "subnets_of", "unbind_ports", "unwired",
 ]  # fmt: skip

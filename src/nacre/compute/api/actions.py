@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from nacre.compute.service import consoles, servers
+from nacre.compute.bodies import common
+from nacre.compute.bodies import servers as bodies
+from nacre.compute.service import consoles, interfaces, servers
 from nacre.core import node_api, nodes
-from nacre.core.errors import Conflict, Gone
+from nacre.core.errors import Conflict
 from nacre.core.http import Call
 from nacre.core.tasks import StepFailed
+from nacre.core.versions import UNSET
 
 
 def power(method: str) -> Callable[[Call], None]:
@@ -25,9 +28,7 @@ def reboot(call: Call) -> None:
 
 
 def lock(call: Call) -> None:
-    value = call.body.get("lock")
-    reason = value.get("locked_reason") if call.version >= (2, 73) and isinstance(value, dict) else None
-    servers.lock(call.caller, call.path["id"], reason)
+    servers.lock(call.caller, call.path["id"], bodies.lock_reason(call.body["lock"]) if call.version >= (2, 73) else None)
 
 
 def unlock(call: Call) -> None:
@@ -50,14 +51,21 @@ def remove_security_group(call: Call) -> None:
     servers.security_group(call.caller, call.path["id"], call.body.name, False)
 
 
-GONE = {"addFloatingIp": "os-floating-ips:add", "removeFloatingIp": "os-floating-ips:remove", "addFixedIp": "os-multinic:add",
-        "removeFixedIp": "os-multinic:remove"}  # fmt: skip
+def add_fixed_ip(call: Call) -> None:
+    interfaces.add_fixed_ip(call.caller, call.path["id"], str(call.body.networkId))
 
 
-def gone(call: Call) -> None:
-    """What the network service does since 2.44, and did in our stead never."""
-    servers.show(call.caller, call.path["id"])
-    raise Gone(f"The action {call.route.action} was removed: addresses are the network service's.")
+def remove_fixed_ip(call: Call) -> None:
+    interfaces.remove_fixed_ip(call.caller, call.path["id"], common.address("address", call.body.address))
+
+
+def add_floating_ip(call: Call) -> None:
+    fixed = None if call.body.fixed_address is UNSET else common.address("fixed_address", call.body.fixed_address)
+    interfaces.add_floating_ip(call.caller, call.path["id"], common.address("address", call.body.address), fixed)
+
+
+def remove_floating_ip(call: Call) -> None:
+    interfaces.remove_floating_ip(call.caller, call.path["id"], common.address("address", call.body.address))
 
 
 async def console_output(call: Call) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from nacre.compute.api import common
-from nacre.compute.bodies.common import micro
+from nacre.compute.bodies.common import flag, micro
 from nacre.compute.service import hosts
 from nacre.compute.service.hosts import ComputeService, Hypervisor
 from nacre.core import clock, paging
@@ -41,9 +41,11 @@ def update_service(call: Call) -> dict[str, Any]:
     if body.get("disabled_reason") is not None:
         if body.get("status") != "disabled":
             raise BadRequest("Specifying disabled_reason requires that status is disabled.")
-        values["disabled_reason"] = str(body["disabled_reason"])
+        reason = values["disabled_reason"] = body["disabled_reason"]
+        if not isinstance(reason, str) or not 1 <= len(reason) <= 255:
+            raise BadRequest(f"Invalid input for field/attribute disabled_reason. Value: {reason}. A string of 1 to 255 characters is expected")
     if "forced_down" in body:
-        values["forced_down"] = str(body["forced_down"]).lower() in ("true", "1")
+        values["forced_down"] = flag("forced_down", body["forced_down"])
     return {"service": _service(call, hosts.update_service(call.caller, values, service_id=call.path["id"]))}
 
 
@@ -62,7 +64,7 @@ def old_update_service(call: Call) -> dict[str, Any]:
                 raise BadRequest("Missing disabled reason field")
             values = {"disabled": True, "disabled_reason": str(body["disabled_reason"])}
         case "force-down" if call.version >= (2, 11):
-            values = {"forced_down": str(body.get("forced_down")).lower() in ("true", "1")}
+            values = {"forced_down": flag("forced_down", body.get("forced_down"))}
         case _:
             call.caller.require({})
             raise NotFound("Unknown action")
@@ -117,7 +119,7 @@ def _room(call: Call, h: Hypervisor) -> dict[str, Any]:
 
 def _hypervisors(call: Call, detail: bool) -> dict[str, Any]:
     new = call.version >= (2, 53)
-    common.strict_query(call, ("limit", "marker", "hypervisor_hostname_pattern", "with_servers"))
+    common.strict_query(call, ("limit", "marker", "hypervisor_hostname_pattern", "with_servers"), since=(2, 53))
     pattern = call.query.get("hypervisor_hostname_pattern") if new else None
     paged = call.version >= (2, 33)
     if pattern is not None and ("limit" in call.query or "marker" in call.query):

@@ -30,6 +30,9 @@ def _number(call: Call, name: str) -> int | None:
 
 def _listed(call: Call, kind: str) -> tuple[Any, str | None]:
     common.strict_query(call, _QUERY)
+    for way in call.query.getlist("sort_dir"):
+        if way not in ("asc", "desc"):
+            raise BadRequest(f"Invalid input for query parameters sort_dir. Value: {way}. '{way}' is not one of ['asc', 'desc']")
     page = paging.page_of(call.query, most=1000, keys=(("id", "asc"),), sortable=flavors.SORTABLE)
     public = call.query.get("is_public")
     wanted = True if public is None else None if public.lower() == "none" else call.flag("is_public")

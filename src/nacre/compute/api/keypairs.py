@@ -1,11 +1,13 @@
 """Handlers of key pairs."""
 
+import re
 from typing import Any
 
 from nacre.compute.api import common
 from nacre.compute.bodies import keypairs as bodies
 from nacre.compute.service import keypairs
 from nacre.core import paging
+from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
 
 
@@ -24,6 +26,9 @@ def index(call: Call) -> dict[str, Any]:
 
 def create(call: Call) -> Reply:
     body = call.body
+    allowed = r"[a-zA-Z0-9 _@.-]+" if call.version >= (2, 92) else r"[a-zA-Z0-9 _-]+"
+    if not re.fullmatch(allowed, body.name):
+        raise BadRequest(f"Invalid input for field/attribute name. Value: {body.name}. '{body.name}' does not match '^{allowed}$'")
     row, private = keypairs.create(call.caller, body.name, body.public_key, getattr(body, "type", "ssh"), getattr(body, "user_id", None))
     return Reply({"keypair": bodies.made(row, private, call.version)}, 201 if call.version >= (2, 2) else 200)
 

@@ -7,6 +7,8 @@ import msgspec
 from nacre.compute.api import common
 from nacre.compute.api import servers as views
 from nacre.compute.bodies import life as bodies
+from nacre.compute.bodies import server_view as view
+from nacre.compute.bodies.common import metadata
 from nacre.compute.service import life, listing
 from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
@@ -14,7 +16,7 @@ from nacre.core.versions import UNSET
 
 
 def create_image(call: Call) -> Reply:
-    image_id = life.snapshot(call.caller, call.path["id"], call.body.name, call.body.metadata)
+    image_id = life.snapshot(call.caller, call.path["id"], call.body.name, metadata(call.body.metadata))
     if call.version >= (2, 45):
         return Reply({"image_id": image_id}, 202)
     return Reply(None, 202, {"location": f"{call.url.rpartition('/compute')[0]}/image/images/{image_id}"})
@@ -23,15 +25,14 @@ def create_image(call: Call) -> Reply:
 def rebuild(call: Call) -> Reply:
     image_id, values = bodies.rebuilt(call.body, call.version)
     life.rebuild(call.caller, call.path["id"], image_id, values)
-    shown = views.whole(call, listing.detail(call.caller, call.path["id"]))
-    if call.version < (2, 75):
-        shown = {name: value for name, value in shown.items() if not name.startswith(("OS-EXT", "OS-SRV", "os-ext"))}
-        for name in ("config_drive", "security_groups", "host_status", "server_groups"):
-            shown.pop(name, None)
-        if call.version < (2, 54):
-            shown.pop("key_name", None)
+    found = listing.detail(call.caller, call.path["id"])
+    whole = views.whole(call, found)
+    shown = view.changed(whole, call.version)
+    if call.version >= (2, 54):
+        shown["key_name"] = whole["key_name"]
     if call.version >= (2, 57):
-        shown["user_data"] = values.get("user_data")
+        shown["user_data"] = found.row.user_data
+        shown.pop("OS-EXT-SRV-ATTR:user_data", None)
     return Reply({"server": shown | common.admin_password(call, call.body.adminPass)}, 202, {"location": shown["links"][0]["href"]})
 
 
@@ -49,7 +50,7 @@ def revert_resize(call: Call) -> None:
 
 
 class _Rescue(msgspec.Struct, forbid_unknown_fields=True):
-    adminPass: str | None = None
+    adminPass: str | msgspec.UnsetType = UNSET
     rescue_image_ref: str | None = None
 
 

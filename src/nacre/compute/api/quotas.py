@@ -4,6 +4,7 @@ from typing import Any
 
 from nacre import identity
 from nacre.compute.api import common
+from nacre.compute.bodies.common import flag
 from nacre.compute.service import quotas
 from nacre.core.errors import BadRequest
 from nacre.core.http import Call
@@ -59,6 +60,7 @@ def update(call: Call) -> dict[str, Any]:
         raise BadRequest("Invalid input for field/attribute body. 'quota_set' is a required property")
     known = quotas.DEFAULTS.keys() - _gone(call.version)
     values = {}
+    force = flag("force", wanted.get("force", False))
     for name, value in wanted.items():
         if name == "force":
             continue
@@ -67,8 +69,7 @@ def update(call: Call) -> dict[str, Any]:
         if isinstance(value, bool) or not str(value).lstrip("-").isdecimal() or not -1 <= int(value) <= _MOST:
             raise BadRequest(f"Invalid input for field/attribute {name}. Value: {value}. an integer from -1 to {_MOST} is expected")
         values[name] = int(value)
-    project, force = _project(call), str(wanted.get("force", "")).lower() in ("true", "1")
-    return _set(call, quotas.update(call.caller, project, values, force), with_id=False)
+    return _set(call, quotas.update(call.caller, _project(call), values, force), with_id=False)
 
 
 def reset(call: Call) -> None:
@@ -76,7 +77,7 @@ def reset(call: Call) -> None:
 
 
 def limits(call: Call) -> dict[str, Any]:
-    common.strict_query(call, ("reserved", "tenant_id"))
+    common.strict_query(call, ("tenant_id",))
     allowed, used = quotas.totals(call.caller, call.query.get("tenant_id"))
     gone = _gone(call.version) - {"fixed_ips"}
     absolute = {wire: allowed[name] for name, wires in _ABSOLUTE.items() if name not in gone for wire in wires}

@@ -6,6 +6,8 @@ from nacre.compute import states
 from nacre.compute.api import common
 from nacre.compute.bodies import server_view as view
 from nacre.compute.bodies import servers as bodies
+from nacre.compute.bodies.common import metadata as metadata_of
+from nacre.compute.bodies.common import truth
 from nacre.compute.service import interfaces, listing, servers
 from nacre.core import paging
 from nacre.core.db import Row
@@ -94,7 +96,6 @@ def detail(call: Call) -> dict[str, Any]:
 
 
 def show(call: Call) -> dict[str, Any]:
-    common.strict_query(call, ())
     return {"server": whole(call, listing.detail(call.caller, call.path["id"]))}
 
 
@@ -105,7 +106,7 @@ def whole(call: Call, found: listing.Detail) -> dict[str, Any]:
 def create(call: Call) -> Reply:
     order = bodies.order(call.body, call.version)
     made, reservation = servers.create(call.caller, order)
-    if call.body.server.return_reservation_id:
+    if truth(call.body.server.return_reservation_id):
         return Reply({"reservation_id": reservation}, 202)
     links = view.links(call.url, made[0])
     server: dict[str, Any] = {"id": made[0], "links": links, "OS-DCF:diskConfig": order.disk_config}
@@ -116,13 +117,7 @@ def create(call: Call) -> Reply:
 
 def update(call: Call) -> dict[str, Any]:
     servers.update(call.caller, call.path["id"], bodies.changes(call.body, call.version))
-    found = listing.detail(call.caller, call.path["id"])
-    shown = view.detail(found, call.url, call.version, _may(call, found.row))
-    if call.version < (2, 75):  # before, only what v2.0 showed
-        shown = {name: value for name, value in shown.items() if not name.startswith(("OS-EXT", "OS-SRV", "os-ext"))}
-        for name in ("key_name", "config_drive", "security_groups", "host_status", "server_groups"):
-            shown.pop(name, None)
-    return {"server": shown}
+    return {"server": view.changed(whole(call, listing.detail(call.caller, call.path["id"])), call.version)}
 
 
 def delete(call: Call) -> None:
@@ -141,17 +136,17 @@ def metadatum(call: Call) -> dict[str, Any]:
 
 
 def add_metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": servers.set_metadata(call.caller, call.path["id"], call.body.metadata, replace=False)}
+    return {"metadata": servers.set_metadata(call.caller, call.path["id"], metadata_of(call.body.metadata), replace=False)}
 
 
 def replace_metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": servers.set_metadata(call.caller, call.path["id"], call.body.metadata, replace=True)}
+    return {"metadata": servers.set_metadata(call.caller, call.path["id"], metadata_of(call.body.metadata), replace=True)}
 
 
 def set_metadatum(call: Call) -> dict[str, Any]:
     if list(call.body.meta) != [call.path["key"]]:
         raise BadRequest("Request body and URI mismatch" if len(call.body.meta) == 1 else "Request body contains too many items")
-    servers.set_metadata(call.caller, call.path["id"], call.body.meta, replace=False)
+    servers.set_metadata(call.caller, call.path["id"], metadata_of(call.body.meta), replace=False)
     return {"meta": call.body.meta}
 
 
@@ -190,8 +185,7 @@ def delete_tags(call: Call) -> None:
 
 
 def _addresses(call: Call) -> dict[str, Any]:
-    found = view.addresses(listing.detail(call.caller, call.path["id"]))
-    return {name: [{"version": item["version"], "addr": item["addr"]} for item in items] for name, items in found.items()}
+    return view.plain_addresses(view.addresses(listing.detail(call.caller, call.path["id"])))
 
 
 def ips(call: Call) -> dict[str, Any]:

@@ -7,27 +7,35 @@ from typing import Any
 from nacre.compute import states
 from nacre.compute.api import common
 from nacre.compute.service import usage
-from nacre.compute.service.usage import Used
-from nacre.core import clock
+from nacre.compute.service.usage import Period, Used
+from nacre.core import clock, paging
 from nacre.core.errors import BadRequest
 from nacre.core.http import Call
 
 
-def _period(call: Call) -> tuple[datetime, datetime]:
-    """The last four weeks, when nothing was said."""
+def _period(call: Call) -> Period:
+    """The last four weeks, when nothing was said; pages came with 2.40."""
+    common.strict_query(call, ("start", "end", "detailed", "limit", "marker"))
     stop = common.moment(call, "end") or clock.utcnow()
     start = common.moment(call, "start") or stop - timedelta(days=28)
     if start >= stop:
         raise BadRequest("Invalid start time. The start time cannot occur after the end time.")
-    return start, stop
+    if call.version < (2, 40):
+        return Period(start, stop)
+    return Period(start, stop, paging.limit_of(call.query, 1000), call.query.get("marker"))
 
 
-def _whole(project_id: str, found: Sequence[Used], period: tuple[datetime, datetime], detailed: bool) -> dict[str, Any]:
+def _links(call: Call, word: str, path: str, following: str | None) -> dict[str, Any]:
+    href = paging.link(f"{call.url}/v2.1/os-simple-tenant-usage{path}", call.query, following) if following else ""
+    return {f"{word}_links": [{"rel": "next", "href": href}]} if following else {}
+
+
+def _whole(project_id: str, found: Sequence[Used], period: Period, detailed: bool) -> dict[str, Any]:
     def total(of: str) -> float:
         return float(sum(one.row.flavor[of] * one.hours for one in found))
 
     disks = sum((one.row.flavor["root_gb"] + one.row.flavor["ephemeral_gb"]) * one.hours for one in found)
-    shown: dict[str, Any] = {"tenant_id": project_id, "start": _stamp(period[0]), "stop": _stamp(period[1]),
+    shown: dict[str, Any] = {"tenant_id": project_id, "start": _stamp(period.start), "stop": _stamp(period.stop),
                              "total_hours": sum(one.hours for one in found), "total_vcpus_usage": total("vcpus"),
                              "total_memory_mb_usage": total("memory_mb"), "total_local_gb_usage": disks}  # fmt: skip
     return shown | ({"server_usages": [_one(one) for one in found]} if detailed else {})
@@ -47,11 +55,12 @@ def _stamp(moment: datetime | None) -> str | None:
 
 def index(call: Call) -> dict[str, Any]:
     period, detailed = _period(call), call.query.get("detailed") == "1"
-    found = usage.of_projects(call.caller, *period)
-    return {"tenant_usages": [_whole(project, found[project], period, detailed) for project in sorted(found)]}
+    found, following = usage.of_projects(call.caller, period)
+    shown = {"tenant_usages": [_whole(project, found[project], period, detailed) for project in sorted(found)]}
+    return shown | _links(call, "tenant_usages", "", following)
 
 
 def show(call: Call) -> dict[str, Any]:
     period, project = _period(call), call.path["project"]
-    found = usage.of_project(call.caller, project, *period)
-    return {"tenant_usage": _whole(project, found, period, True) if found else {}}
+    found, following = usage.of_project(call.caller, project, period)
+    return {"tenant_usage": _whole(project, found, period, True) if found else {}} | _links(call, "tenant_usage", f"/{project}", following)

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nacre.compute.bodies.common import Flag, truth
 from nacre.core import db
 from nacre.core.errors import BadRequest
 from nacre.core.versions import Body, Version, since
 
 _MAX = 2**31 - 1
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Description = Annotated[str, msgspec.Meta(max_length=65535)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX)]
 _Some = Annotated[int, msgspec.Meta(ge=1, le=_MAX)]
 
@@ -24,14 +26,14 @@ class CreateFlavor:
     ephemeral: _Count = 0
     swap: _Count = 0
     rxtx_factor: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    is_public: bool = True
-    description: Annotated[str | None, since(2, 55)] = None
+    is_public: Flag = True
+    description: Annotated[Description | None, since(2, 55)] = None
 
     __rename__ = {"ephemeral": "OS-FLV-EXT-DATA:ephemeral", "is_public": "os-flavor-access:is_public"}
 
 
 class UpdateFlavor:
-    description: str | None
+    description: Description | None
 
 
 class Access:
@@ -55,7 +57,7 @@ def values(body: Any) -> dict[str, Any]:
         raise BadRequest("Invalid input for field/attribute name. Leading or trailing spaces are not allowed.")
     flavor_id = None if body.id in (None, "", "auto") else str(body.id)
     return {"id": flavor_id, "name": body.name, "memory_mb": body.ram, "vcpus": body.vcpus, "root_gb": body.disk, "ephemeral_gb": body.ephemeral,
-            "swap_mb": body.swap, "rxtx_factor": body.rxtx_factor, "is_public": body.is_public, "description": getattr(body, "description",
+            "swap_mb": body.swap, "rxtx_factor": body.rxtx_factor, "is_public": truth(body.is_public), "description": getattr(body, "description",
                 None)}  # fmt: skip
 
 

@@ -6,14 +6,14 @@ import msgspec
 
 from nacre.compute.service.groups import Group
 from nacre.core.errors import BadRequest
-from nacre.core.versions import Body, Version, since
+from nacre.core.versions import UNSET, Body, UnsetType, Version, since
 
 Hard = Literal["anti-affinity", "affinity"]
 Any4 = Literal["anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity"]
 
 
 class Rules(msgspec.Struct, forbid_unknown_fields=True):
-    max_server_per_host: Annotated[int, msgspec.Meta(ge=1)] = 1
+    max_server_per_host: Annotated[int, msgspec.Meta(ge=1)] | UnsetType = UNSET
 
 
 class CreateGroup:
@@ -32,9 +32,10 @@ def wanted(body: Any, version: Version) -> tuple[str, str, dict[str, Any]]:
     if version < (2, 15) and policy.startswith("soft-"):
         raise BadRequest(f"Invalid input for field/attribute policies. Value: {policy}. It is not one of ['anti-affinity', 'affinity']")
     rules = getattr(body, "rules", None)
-    if rules is not None and policy != "anti-affinity":
+    said = rules is not None and rules.max_server_per_host is not UNSET
+    if said and policy != "anti-affinity":
         raise BadRequest("Only anti-affinity policy supports rules.")
-    return body.name, policy, {"max_server_per_host": rules.max_server_per_host} if rules is not None else {}
+    return body.name, policy, {"max_server_per_host": rules.max_server_per_host} if rules is not None and said else {}
 
 
 def view(group: Group, version: Version) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A server as a microversion shows it. Each addition names the version it came with; attributes that policy hides are left out."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nacre.compute import states
@@ -67,6 +67,19 @@ def detail(found: Detail, url: str, version: Version, may: Collection[str], *, o
     if EXTENDED in may:
         shown |= _extended(found, version)
     return shown | _since(found, version, may, one)
+
+
+def changed(shown: dict[str, Any], version: Version) -> dict[str, Any]:
+    """What a change answers with: since 2.75 the whole, before only what v2.0 showed and what a version said to add."""
+    if version >= (2, 75):
+        return shown
+    hidden = ("key_name", "config_drive", "security_groups", "host_status")
+    kept = {name: value for name, value in shown.items() if name not in hidden and not name.startswith(("OS-EXT", "OS-SRV", "os-ext"))}
+    return kept | {"addresses": plain_addresses(shown["addresses"])}
+
+
+def plain_addresses(whole: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: [{"version": item["version"], "addr": item["addr"]} for item in items] for name, items in whole.items()}
 
 
 def _since(found: Detail, version: Version, may: Collection[str], one: bool) -> dict[str, Any]:

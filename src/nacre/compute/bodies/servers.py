@@ -1,20 +1,23 @@
 """What a user sends about servers."""
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from nacre.compute.bodies.common import Anything
+from nacre.compute.bodies import common
+from nacre.compute.bodies.common import Anything, Flag, Metadata, truth
 from nacre.compute.service.servers import Order
 from nacre.core.errors import BadRequest
 from nacre.core.versions import UNSET, Body, UnsetType, Version, since, versioned
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern="^[^,/]*$")]
-Metadata = dict[Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[a-zA-Z0-9-_:. ]+$")], Annotated[str,
-    msgspec.Meta(max_length=255)]]
+Description = Annotated[str, msgspec.Meta(max_length=255)]
+UserData = Annotated[str, msgspec.Meta(max_length=65535)]
+Certificates = Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1, max_length=50)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
@@ -24,14 +27,7 @@ class Nic:
     uuid: str | UnsetType | None = UNSET
     port: str | UnsetType | None = UNSET
     fixed_ip: str | UnsetType | None = UNSET
-    tag: Annotated[Tag | UnsetType, since(2, 42)] = UNSET
-
-
-@versioned
-class TaggedOnce(Nic):
-    """2.32 to 2.36 took tags, 2.37 to 2.41 by mistake did not."""
-
-    tag: Tag | UnsetType = UNSET
+    tag: Annotated[Tag | UnsetType, since(2, 32)] = UNSET
 
 
 class Group(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,23 +42,23 @@ class CreateServer:
     networks: list[Nic] | Literal["auto", "none"] | UnsetType = UNSET
     adminPass: str | UnsetType = UNSET
     metadata: Metadata = {}
-    accessIPv4: str | None = None
-    accessIPv6: str | None = None
+    accessIPv4: str | UnsetType = UNSET
+    accessIPv6: str | UnsetType = UNSET
     disk_config: Literal["AUTO", "MANUAL"] = "MANUAL"
     personality: Annotated[list[Any] | UnsetType, since(0, 0, (2, 56))] = UNSET
     availability_zone: _Text | UnsetType = UNSET
     block_device_mapping: list[dict[str, Any]] | UnsetType = UNSET
     block_device_mapping_v2: list[dict[str, Any]] | UnsetType = UNSET
-    config_drive: bool | None = None
-    key_name: _Text | None = None
+    config_drive: Flag = False
+    key_name: _Text | UnsetType = UNSET
     min_count: _Count | UnsetType = UNSET
     max_count: _Count | UnsetType = UNSET
-    return_reservation_id: bool = False
+    return_reservation_id: Flag = False
     security_groups: list[Group] | UnsetType = UNSET
-    user_data: Annotated[str, msgspec.Meta(max_length=65535)] | None = None
-    description: Annotated[str | None, since(2, 19)] = None
+    user_data: UserData | UnsetType = UNSET
+    description: Annotated[Description | None, since(2, 19)] = None
     tags: Annotated[Annotated[list[Tag], msgspec.Meta(max_length=50)], since(2, 52)] = []
-    trusted_image_certificates: Annotated[list[str] | None, since(2, 63)] = None
+    trusted_image_certificates: Annotated[Certificates | None, since(2, 63)] = None
     host: Annotated[_Text | UnsetType, since(2, 74)] = UNSET
     hypervisor_hostname: Annotated[_Text | UnsetType, since(2, 74)] = UNSET
     hostname: Annotated[_Text | UnsetType, since(2, 90)] = UNSET
@@ -80,10 +76,10 @@ class Create:
 
 class UpdateServer:
     name: _Text | UnsetType = UNSET
-    accessIPv4: str | UnsetType | None = UNSET
-    accessIPv6: str | UnsetType | None = UNSET
+    accessIPv4: str | UnsetType = UNSET
+    accessIPv6: str | UnsetType = UNSET
     disk_config: Literal["AUTO", "MANUAL"] | UnsetType = UNSET
-    description: Annotated[str | UnsetType | None, since(2, 19)] = UNSET
+    description: Annotated[Description | UnsetType | None, since(2, 19)] = UNSET
     hostname: Annotated[_Text | UnsetType, since(2, 90)] = UNSET
 
     __rename__ = {"disk_config": "OS-DCF:diskConfig"}
@@ -116,11 +112,24 @@ class ResetState:
 
 
 class GroupName:
-    name: _Text
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class NewFixedIp:
+    networkId: Annotated[str, msgspec.Meta(min_length=1, max_length=36)] | int
+
+
+class Address:
+    address: str
+
+
+class NewFloatingIp:
+    address: str
+    fixed_address: str | UnsetType = UNSET
 
 
 class ConsoleOutput:
-    length: int | None = None
+    length: Annotated[int, msgspec.Meta(ge=-1)] | None = None
 
 
 class VncConsole:
@@ -146,8 +155,23 @@ class Bare(Anything):
 
 REBOOT, RESET_STATE, CONSOLE_OUTPUT = Body("reboot", Reboot), Body("os-resetState", ResetState), Body("os-getConsoleOutput", ConsoleOutput)
 ADD_GROUP, REMOVE_GROUP = Body("addSecurityGroup", GroupName), Body("removeSecurityGroup", GroupName)
+ADD_FIXED, REMOVE_FIXED = Body("addFixedIp", NewFixedIp), Body("removeFixedIp", Address)
+ADD_FLOATING, REMOVE_FLOATING = Body("addFloatingIp", NewFloatingIp), Body("removeFloatingIp", Address)
 REMOTE_CONSOLE, BARE = Body("remote_console", RemoteConsole), Bare()
 VNC, SPICE, SERIAL = Body("os-getVNCConsole", VncConsole), Body("os-getSPICEConsole", SpiceConsole), Body("os-getSerialConsole", SerialConsole)
+
+
+def lock_reason(value: Any) -> str | None:
+    """Raises BadRequest."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() - {"locked_reason"}:
+        unknown = ", ".join(sorted(value)) if isinstance(value, dict) else value
+        raise BadRequest(f"Invalid input for field/attribute lock. Additional properties are not allowed ({unknown!r} was unexpected)")
+    reason = value.get("locked_reason", "-")
+    if not isinstance(reason, str) or not 1 <= len(reason) <= 255:
+        raise BadRequest(f"Invalid input for field/attribute locked_reason. Value: {reason}. A string of 1 to 255 characters is expected")
+    return value.get("locked_reason")
 
 
 def order(body: Any, version: Version) -> Order:
@@ -165,12 +189,27 @@ def order(body: Any, version: Version) -> Order:
         if most > 1:
             raise BadRequest("hostname can not be given when several servers are made at once.")
     return Order(
-        name=_named(server.name), flavor_id=str(server.flavorRef).rpartition("/")[2], image_id=_image(server), networks=_networks(server, version),
-        security_groups=groups, key_name=server.key_name, user_data=plain_user_data(server.user_data), config_drive=bool(server.config_drive),
-        metadata=server.metadata, description=_description(server, version), hostname=None if hostname is UNSET else hostname,
+        name=_named(server.name), flavor_id=str(server.flavorRef).rpartition("/")[2], image_id=_image(server, version),
+        networks=_networks(server, version),
+        security_groups=groups, key_name=given(server.key_name), user_data=plain_user_data(given(server.user_data)),
+        config_drive=truth(server.config_drive), metadata=common.metadata(server.metadata),
+        description=_description(server, version), hostname=None if hostname is UNSET else hostname,
         tags=getattr(server, "tags", ()), hints=body.hints or body.old_hints, zone=zone, host=host, disk_config=server.disk_config,
-        access=(server.accessIPv4 or None, server.accessIPv6 or None), counts=(least, most),
+        access=(access(server).get(ACCESS[0]), access(server).get(ACCESS[1])), counts=(least, most),
     )  # fmt: skip
+
+
+def given(value: Any) -> Any:
+    return None if value is UNSET else value
+
+
+ACCESS = ("access_ip_v4", "access_ip_v6")
+
+
+def access(body: Any) -> dict[str, str]:
+    """The addresses that a body says a server is reached by, by column."""
+    told = zip(ACCESS, (("accessIPv4", 4), ("accessIPv6", 6)), strict=True)
+    return {column: common.address(wire, getattr(body, wire), version) for column, (wire, version) in told if getattr(body, wire) is not UNSET}
 
 
 def _named(name: str) -> str:
@@ -199,7 +238,21 @@ def _place(server: Any) -> tuple[str | None, str | None]:
     return parts[0] or None, given or forced
 
 
-def _image(server: Any) -> str:
+_DEVICE = {"boot_index", "uuid", "source_type", "destination_type", "device_name", "device_type", "disk_bus", "guest_format", "volume_size",
+           "delete_on_termination", "no_device", "connection_info", "snapshot_id", "volume_id", "image_id", "virtual_name"}  # fmt: skip
+
+
+def _check_devices(server: Any, version: Version) -> None:
+    tagged, typed = version == (2, 32) or version >= (2, 42), version >= (2, 67)
+    known = _DEVICE | ({"tag"} if tagged else set()) | ({"volume_type"} if typed else set())
+    for device in [] if server.block_device_mapping_v2 is UNSET else server.block_device_mapping_v2:
+        for name in device.keys() - known:
+            raise BadRequest("Invalid input for field/attribute block_device_mapping_v2. "
+                             f"Additional properties are not allowed ('{name}' was unexpected)")  # fmt: skip
+
+
+def _image(server: Any, version: Version) -> str:
+    _check_devices(server, version)
     for name in ("block_device_mapping", "block_device_mapping_v2"):
         for device in [] if getattr(server, name) is UNSET else getattr(server, name):
             if device.get("source_type") != "image" or device.get("destination_type") != "local":
@@ -222,6 +275,11 @@ def _networks(server: Any, version: Version) -> Any:
         if version < (2, 37):
             raise BadRequest("Invalid input for field/attribute networks. A list is expected before microversion 2.37.")
         return server.networks
+    if (2, 37) <= version <= (2, 41) and any(nic.tag is not UNSET for nic in server.networks):  # left out by mistake
+        raise BadRequest("Invalid input for field/attribute networks. Additional properties are not allowed ('tag' was unexpected)")
+    for nic in server.networks:
+        if nic.fixed_ip not in (UNSET, None):
+            common.address("fixed_ip", nic.fixed_ip)
     nics = [{name: value for name in ("uuid", "port", "fixed_ip", "tag") if (value := getattr(nic, name, None)) not in (UNSET, None)}
             for nic in server.networks]
     if any(not nic.get("uuid") and not nic.get("port") for nic in nics):
@@ -230,24 +288,23 @@ def _networks(server: Any, version: Version) -> Any:
 
 
 def plain_user_data(text: str | None) -> str | None:
-    if text is not None and not re.fullmatch(r"[A-Za-z0-9+/\s]*={0,2}\s*", text):
-        raise BadRequest("Invalid input for field/attribute user_data. It is not a 'base64'")
+    try:
+        base64.b64decode("".join((text or "").split()), validate=True)
+    except ValueError as error:
+        raise BadRequest("Invalid input for field/attribute user_data. It is not a 'base64'") from error
     return text
 
 
 def check_hostname(name: str, version: Version) -> None:
-    """An RFC 1123 name; a whole domain name from 2.94 on. Raises BadRequest."""
-    labels = name.split(".") if version >= (2, 94) else [name]
-    if not all(re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?", label) for label in labels):
+    """An RFC 952 name of at least two letters; a domain name from 2.94 on. Raises BadRequest."""
+    if not re.fullmatch(r"[a-zA-Z0-9-._]{1,255}" if version >= (2, 94) else r"[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9]", name):
         raise BadRequest(f"Invalid input for field/attribute hostname. Value: {name}. '{name}' does not match a host name")
 
 
 def changes(body: Any, version: Version) -> dict[str, Any]:
     """Columns of an update."""
-    wires = {"name": "name", "accessIPv4": "access_ip_v4", "accessIPv6": "access_ip_v6", "disk_config": "disk_config", "description": "description",
-             "hostname": "hostname"}  # fmt: skip
-    values: Mapping[str, Any] = {column: getattr(body, wire, UNSET) for wire, column in wires.items()}
-    found = {column: value for column, value in values.items() if value is not UNSET}
+    values: Mapping[str, Any] = {column: getattr(body, column, UNSET) for column in ("name", "disk_config", "description", "hostname")}
+    found = {column: value for column, value in values.items() if value is not UNSET} | access(body)
     if "hostname" in found:
         check_hostname(found["hostname"], version)
     if "name" in found:

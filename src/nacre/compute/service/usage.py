@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from nacre.compute.tables import servers
 from nacre.core import db
 from nacre.core.caller import Caller
+from nacre.core.errors import BadRequest
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,41 @@ class Used:
     uptime: int
 
 
-def of_projects(caller: Caller, start: datetime, stop: datetime) -> dict[str, list[Used]]:
-    """Project id -> its servers."""
+@dataclass(frozen=True)
+class Period:
+    """What is asked for: servers that ran between the two, a page of them (`marker`: the last server of the page before)."""
+
+    start: datetime
+    stop: datetime
+    limit: int | None = None
+    marker: str | None = None
+
+
+def of_projects(caller: Caller, period: Period) -> tuple[dict[str, list[Used]], str | None]:
+    """(project id -> its servers, the marker of the next page)."""
     caller.require({})
-    with caller.read() as conn:
-        return _by_project(list(conn.execute(_query(start, stop))), start, stop)
+    return _found(caller, period, sa.true())
 
 
-def of_project(caller: Caller, project_id: str, start: datetime, stop: datetime) -> list[Used]:
+def of_project(caller: Caller, project_id: str, period: Period) -> tuple[list[Used], str | None]:
     caller.require({"project_id": project_id})
+    found, following = _found(caller, period, servers.c.project_id == project_id)
+    return found.get(project_id, []), following
+
+
+def _found(caller: Caller, period: Period, where: sa.ColumnElement[bool]) -> tuple[dict[str, list[Used]], str | None]:
+    c, limit = servers.c, period.limit
+    there = sa.and_(c.launched_at.is_not(None), c.launched_at < period.stop, sa.or_(c.terminated_at.is_(None), c.terminated_at > period.start))
+    query = sa.select(servers).where(there, where).order_by(c.number)
     with caller.read() as conn:
-        rows = list(conn.execute(_query(start, stop).where(servers.c.project_id == project_id)))
-    return _by_project(rows, start, stop).get(project_id, [])
-
-
-def _query(start: datetime, stop: datetime) -> sa.Select[tuple[object, ...]]:
-    there = sa.and_(servers.c.launched_at.is_not(None), servers.c.launched_at < stop)
-    return sa.select(servers).where(there, sa.or_(servers.c.terminated_at.is_(None), servers.c.terminated_at > start)).order_by(servers.c.number)
+        if period.marker is not None:
+            after = conn.execute(sa.select(c.number).where(c.id == period.marker, where)).scalar()
+            if after is None:
+                raise BadRequest(f"marker [{period.marker}] not found")
+            query = query.where(c.number > after)
+        rows = list(conn.execute(query if limit is None else query.limit(limit + 1)))
+    page = rows if limit is None else rows[:limit]
+    return _by_project(page, period.start, period.stop), page[-1].id if page and len(page) < len(rows) else None
 
 
 def _by_project(rows: Sequence[db.Row], start: datetime, stop: datetime) -> dict[str, list[Used]]:

@@ -78,17 +78,22 @@ def update(caller: Caller, id_: str, wanted: Wanted) -> Record:
     """`port_id` associates, None disassociates. Raises what association refuses."""
     with caller.write() as tx:
         floating = records.visible(tx, caller, FLOATING_IP, id_)
-        records.permit(caller, "update_floatingip", FLOATING_IP.target(floating), wanted)
         if "description" in wanted:
             tx.update(floating_ips, {"id": id_}, description=wanted["description"] or "")
-        if wanted.get("port_id"):
-            _associate(tx, caller, floating, wanted)
-        elif "port_id" in wanted or set(wanted) <= {"fixed_ip_address"}:
-            if wanted.get("fixed_ip_address"):
-                raise bad("fixed_ip_address cannot be specified without a port_id")
-            _lead(tx, floating, None, None, None)
-        records.touch(tx, FLOATING_IP, id_)
+        lead(tx, caller, floating, wanted)
         return _reload(tx, id_)
+
+
+def lead(tx: db.Tx, caller: Caller, floating: Record, wanted: Wanted) -> None:
+    """`update` in an open transaction. Raises Forbidden, and what association refuses."""
+    records.permit(caller, "update_floatingip", FLOATING_IP.target(floating), wanted)
+    if wanted.get("port_id"):
+        _associate(tx, caller, floating, wanted)
+    elif "port_id" in wanted or set(wanted) <= {"fixed_ip_address"}:
+        if wanted.get("fixed_ip_address"):
+            raise bad("fixed_ip_address cannot be specified without a port_id")
+        _lead(tx, floating, None, None, None)
+    records.touch(tx, FLOATING_IP, floating["id"])
 
 
 def _associate(tx: db.Tx, caller: Caller, floating: Record, wanted: Wanted) -> None:

@@ -146,14 +146,15 @@ def _take(tx: db.Tx, caller: Caller, port_id: str, values: Mapping[str, Any]) ->
     return port_id
 
 
-def _of_server(tx: db.Tx, server_id: str) -> list[Record]:
+def of_server(tx: db.Tx, server_id: str) -> list[Record]:
+    """Its ports in the order they were attached."""
     mine = sa.select(ports.c.id).where(ports.c.device_id == server_id, ATTACHED).order_by(ports.c.attached, ports.c.id)
     return records.by_ids(tx, PORT, list(tx.conn.execute(mine).scalars()))
 
 
 def bind_ports(tx: db.Tx, server_id: str, host: str) -> None:
     """The server's ports are wired on `host` from now on (nowhere else). Raises Conflict when `host` cannot wire one of them."""
-    for port in _of_server(tx, server_id):
+    for port in of_server(tx, server_id):
         port_verbs.rebind(tx, port, host)
     failed = sa.select(ports.c.id).join(bindings, bindings.c.port_id == ports.c.id)
     port_id = tx.scalar(failed.where(ports.c.device_id == server_id, ATTACHED, bindings.c.host == host, bindings.c.vif_type == "binding_failed"))
@@ -163,13 +164,13 @@ def bind_ports(tx: db.Tx, server_id: str, host: str) -> None:
 
 def unbind_ports(tx: db.Tx, server_id: str) -> None:
     """The server's ports are wired nowhere."""
-    for port in _of_server(tx, server_id):
+    for port in of_server(tx, server_id):
         port_verbs.rebind(tx, port, "")
 
 
 def release_ports(tx: db.Tx, server_id: str) -> None:
     """Deletes the ports made for the server, detaches given ones; harmless when there are none."""
-    for port in _of_server(tx, server_id):
+    for port in of_server(tx, server_id):
         _release(tx, port)
 
 
@@ -279,7 +280,7 @@ def security_groups_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, li
 def add_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> None:
     """Puts the group (name or id) on every port of the server. Raises NotFound."""
     group_id = groups.named(tx, caller.project_id or "", [name])[0]
-    mine = _of_server(tx, server_id)
+    mine = of_server(tx, server_id)
     if not mine:
         raise NotFound(f"instance_id {server_id} could not be found as device id on any ports")
     for port in mine:
@@ -290,7 +291,7 @@ def add_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> 
 def remove_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> None:
     """Takes the group off every port of the server. Raises NotFound."""
     group_id = groups.named(tx, caller.project_id or "", [name])[0]
-    mine = [port for port in _of_server(tx, server_id) if group_id in port["security_groups"]]
+    mine = [port for port in of_server(tx, server_id) if group_id in port["security_groups"]]
     if not mine:
         raise NotFound(f"Security group {name} not associated with the instance {server_id}", kind="SecurityGroupNotExistsForInstance")
     for port in mine:
