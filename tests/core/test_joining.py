@@ -244,6 +244,36 @@ def test_a_revoked_certificate_counts_no_more(controller: Controller, tmp_path: 
         other.report({})
 
 
+def test_a_host_speaks_for_itself_only(controller: Controller, tmp_path: Path) -> None:
+    source = controller.joined(tmp_path / "far", "far-12")
+    with controller.cloud.db.write(WHO) as tx:
+        nodes.register(tx, "other")
+        own, foreign = (nodes.call(tx, host, nodes.NewCall("ensure_power", {})) for host in ("far-12", "other"))
+    results = [{"id": call_id, "ok": True, "value": {}} for call_id in (own, foreign)]
+    with pytest.raises(ControlPlaneDown, match=f"call {foreign} was made to host other, not to far-12"):
+        source.report({"results": results, "seen": {"agents": {"dhcp": True}}})
+    with controller.cloud.db.read() as conn:
+        assert nodes.outcome(conn, foreign)[0] == nodes.outcome(conn, own)[0] == "open", "nothing has changed"
+        assert nodes.host_named(conn, "far-12") is None
+    source.report({"results": [results[0], {"id": "long gone", "ok": True}]})
+    with controller.cloud.db.read() as conn:
+        assert nodes.outcome(conn, foreign)[0] == "open" and nodes.outcome(conn, own)[0] == "done"
+
+
+@pytest.mark.parametrize(("asked", "kind"), [("network", "dhcp"), ("router", "router")])
+def test_metadata_is_told_to_the_host_that_serves(controller: Controller, asked: str, kind: str) -> None:
+    behind = node_api.Behind(render={}, metadata=lambda cloud, conn, kind, scope, address: {"server_id": f"{kind} {scope} {address}"})
+    with controller.cloud.db.write(WHO) as tx:
+        nodes.hold(tx, "serving", kind, "one")
+        nodes.hold(tx, "serving", "network", "two")
+    path, found = "/node/v1/metadata", {}
+    for host in ("serving", "other"):
+        client = TestClient(node_api.NodeApp(controller.cloud, host, behind, node_api.Heartbeats(controller.cloud)))
+        found[host] = [client.get(path, params={asked: scope, "address": "a"}) for scope in ("one", "two")]
+    assert found["serving"][0].json() == {"server_id": f"{asked} one a"}
+    assert [answer.status_code for answer in (*found["serving"], *found["other"])] == [200, 404, 404, 404]
+
+
 def test_joining_anew_ends_the_certificate_before(controller: Controller, tmp_path: Path) -> None:
     first = controller.joined(tmp_path / "one", "far-9")
     first.report({})

@@ -217,12 +217,12 @@ def test_host_1_dies_and_returns(cloud: Cloud) -> None:
 def test_a_dead_host(cloud: Cloud) -> None:
     course, supervisor, rest = cloud.course, cloud.pid("up"), Rest(cloud.course, "admin")
     before = cloud.uptime("east")
-    others = [host for host in HOSTS if host != cloud.serving]
-    fleeting = begun_on(cloud, rest, others)
+    others, init = [host for host in HOSTS if host != cloud.serving], cloud.pid("init", cloud.serving)
     os.kill(supervisor, signal.SIGSTOP)  # which would start it again at once
     try:
+        fleeting = begun_on(cloud, rest, others)
+        os.kill(init, signal.SIGKILL)
         killed = time.monotonic()
-        os.kill(cloud.pid("init", cloud.serving), signal.SIGKILL)
         assert rest("GET", f"/compute/v2.1/servers/{fleeting}")["server"]["status"] == "BUILD"
         for host in others:
             course.openstack("admin", "compute", "service", "set", "--enable", host, "nova-compute")

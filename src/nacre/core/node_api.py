@@ -204,6 +204,7 @@ class NodeApp:
         self.heartbeats.heard.add(self.host)
         with self.cloud.db.write(who) as tx:
             self.permit(tx)
+            self._own(tx, [str(result["id"]) for result in report.results])
             nodes.register(tx, self.host)
             for result in report.results:
                 told = (result.get("value"), str(result.get("error") or ""), str(result.get("detail") or ""))
@@ -221,7 +222,15 @@ class NodeApp:
     def _metadata(self, asked: dict[str, str]) -> Mapping[str, Any] | None:
         kind = "network" if "network" in asked else "router"
         with self.cloud.db.read() as conn:
-            return self.behind.metadata(self.cloud, conn, kind, asked.get(kind, ""), asked.get("address", ""))
+            serving = nodes.holders_of(conn, "dhcp" if kind == "network" else kind, asked.get(kind, ""))
+            return self.behind.metadata(self.cloud, conn, kind, asked.get(kind, ""), asked.get("address", "")) if self.host in serving else None
+
+    def _own(self, tx: db.Tx, call_ids: Sequence[str]) -> None:
+        """Raises Refused when one of these calls was another host's; one that is not known any more is nobody's."""
+        query = sa.select(nodes.calls.c.id, nodes.calls.c.host).where(nodes.calls.c.id.in_(call_ids), nodes.calls.c.host != self.host)
+        foreign = tx.first(query) if call_ids else None
+        if foreign is not None:
+            raise Refused(f"call {foreign.id} was made to host {foreign.host}, not to {self.host}")
 
     def _config_drive(self, server_id: str) -> Mapping[str, Any] | None:
         with self.cloud.db.read() as conn:
