@@ -4,10 +4,17 @@ import socket
 import sys
 from pathlib import Path
 
-from conftest import TestHome
 from nacre import program
 from nacre.core import log
-from nacre.core.config import Config, Database, Nacre
+from nacre.core.config import Config, Database, Home, Nacre
+
+
+class OpenHome(Home):
+    """A home that everybody can walk to: reach is the path itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.reach = self.path
 
 
 def config(port: int, url: str) -> Config:
@@ -15,7 +22,7 @@ def config(port: int, url: str) -> Config:
 
 
 def main(role: str, folder: str, port: int, url: str) -> None:
-    home = TestHome(Path(folder))
+    home = OpenHome(Path(folder))
     log.setup(home.path / "logs", role)
     if role == "api":
         program.serve_api(home, config(port, url), sockets=[socket.create_server(("127.0.0.1", port), backlog=256)], node_hosts=())
