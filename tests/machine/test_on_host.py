@@ -13,7 +13,7 @@ from machine.course import until
 from machine.guests import Guest
 from machine.outer import OuterCourse, played
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.long]
 DATABASE = "/var/lib/openvswitch/conf.db"
 FIRST_RUN = f"{DATABASE} {Path(DATABASE).parent}/.conf.db.~lock~ /var/log/openvswitch/*"
 OURS = {"up", "api", "worker", "node"}
@@ -132,7 +132,6 @@ def test_another_cloud_finds_the_machine_taken(course: OuterCourse, guest: Guest
     assert not other.home.exists() and guest.pings()
 
 
-@pytest.mark.long
 def test_what_is_the_owners_stays(course: OuterCourse, guest: Guest) -> None:
     """A bridge and a guest of the owner's beside the cloud, in the same switch and the same libvirt."""
     course.machine.run("ovs-vsctl", "add-br", "br-lan", "--", "set", "bridge", "br-lan", "datapath_type=netdev")
@@ -150,7 +149,6 @@ def test_what_is_the_owners_stays(course: OuterCourse, guest: Guest) -> None:
     assert guest.boot() != boot
 
 
-@pytest.mark.long
 def test_guests_start_again_after_the_machine_did(course: OuterCourse, guest: Guest) -> None:
     guest.reached()
     boot = guest.boot()
@@ -181,7 +179,6 @@ def systemd() -> Iterator[OuterCourse]:
         yield made
 
 
-@pytest.mark.long
 def test_where_systemd_runs_it_keeps_the_cloud(systemd: OuterCourse) -> None:
     """Process 1 is the real systemd with the distribution's units of libvirtd and Open vSwitch."""
     before = systemd.machine.looks()

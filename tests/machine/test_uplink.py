@@ -15,7 +15,7 @@ from machine.course import until
 from machine.guests import Guest
 from machine.outer import SOURCE, Outer, OuterCourse, played
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.long]
 MACHINE, SERVER = "203.0.113.2", "198.51.100.7"
 INTERNET = f"""
 ip netns add internet
@@ -137,7 +137,6 @@ def leaks(machine: Outer, guest: Guest) -> str:
         return capture.stdout.read()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("place", "forwarding"), [("--nodes=1", "0"), ("--on-host", "1")], ids=["sandbox", "on-host"])
 def test_a_guests_way_out(place: str, forwarding: str) -> None:
     with online(forwarding) as (course, server):
