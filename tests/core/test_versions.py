@@ -64,3 +64,13 @@ def test_versions_that_are_not_offered_or_not_versions() -> None:
     for text in ("2", "2.x", "2.01", "v2.1"):
         with pytest.raises(BadRequest):
             OFFERED.asked({"openstack-api-version": f"compute {text}"})
+
+
+def test_a_struct_is_a_shape_too() -> None:
+    class Named(msgspec.Struct, forbid_unknown_fields=True):
+        name: str
+
+    body = Body("thing", Named)
+    assert body.decode(b'{"thing": {"name": "x"}}', (2, 1)).name == "x"
+    with pytest.raises(BadRequest, match="colour"):
+        body.decode(b'{"thing": {"name": "x", "colour": 1}}', (2, 1))
