@@ -66,7 +66,11 @@ class Writers:
         assert self.cloud.clients[0].put(f"/network/v2.0/quotas/{self.body['port']['project_id']}", json={"quota": {"port": -1}}).status_code == 200
         for thread in self.threads:
             thread.start()
-        until(lambda: len(self.acknowledged) > 10)
+        try:
+            until(lambda: len(self.acknowledged) > 10, 60)
+        except AssertionError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,9 +108,9 @@ def test_a_server_stopped_for_ten_seconds(cloud: Processes, node: FakeNode) -> N
         time.sleep(max(0.0, 10 - (time.monotonic() - stopped)))
         had = len(writers.acknowledged)
         cloud.cluster.start()
-        until(lambda: len(writers.acknowledged) > had + 10)
+        until(lambda: len(writers.acknowledged) > had + 10, 60)
     assert set(writers.acknowledged) <= writers.listed()
-    assert set(writers.answers) == {201, 503} and writers.slowest < 10
+    assert set(writers.answers) == {201, 503} and writers.slowest < 30
     assert works(cloud) and pids(cloud) == before, "nobody died of it"
 
 
@@ -125,7 +129,7 @@ def test_connections_killed_under_load(cloud: Processes, node: FakeNode) -> None
             time.sleep(0.25)
     assert set(writers.acknowledged) <= writers.listed()
     assert set(writers.answers) == {201, 503}
-    until(lambda: all(server["status"] != "BUILD" for server in servers(cloud)), 60, 0.2)
+    until(lambda: all(server["status"] != "BUILD" for server in servers(cloud)), 120, 0.2)
     found = {server["id"]: (server["status"], server.get("fault")) for server in servers(cloud)}
     assert {found[server_id] for server_id in asked} == {("ACTIVE", None)}, "a lost connection is no failure of a task"
     assert works(cloud) and pids(cloud) == before
