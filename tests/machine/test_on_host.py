@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from machine import guests
-from machine.course import until
 from machine.guests import Guest
 from machine.outer import OuterCourse, played
 

@@ -14,9 +14,8 @@ from rules.source import ROOT, Module, modules
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 600, 80, 6
 # Where bytes stream, sockets stay open, or a request waits for a node.
 ASYNC = {
-    "compute.api.actions", "core.consoles.meetings", "core.http", "core.joining", "core.serve", "core.node_api", "core.streams", "image.service.data",
-    "image.service.snapshots",
-    "node.metadata_child",
+    "compute.api.actions", "core.connections", "core.consoles.meetings", "core.http", "core.joining", "core.serve", "core.node_api", "core.streams",
+    "image.service.data", "image.service.snapshots", "node.metadata_child",
 }  # fmt: skip
 NEVER_A_NAME = {"utils", "util", "helpers", "helper", "misc"}
 # Words of other places than this program's world; written in pieces so that this file does not hold them.
