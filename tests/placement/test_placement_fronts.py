@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nacre import placement
-from nacre.core import ids
+from nacre.core import ids, schema
 from nacre.core.caller import System
-from nacre.core.db import Database, metadata
+from nacre.core.db import Database
 from nacre.placement.plan import Inventory, refusals
 
 WHO = System("req-test")
@@ -19,7 +19,7 @@ ONE = {"project_id": "p", "user_id": "u"}
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path}/t.db")
-    metadata.create_all(database.engine)
+    schema.upgrade(database)
     yield database
     database.close()
 
