@@ -80,6 +80,7 @@ def test_a_domain_that_is_gone(running: Running, make: Callable[[], str], node: 
     after = examined(running, fix=True)
     node.hypervisor.strays.discard(server)
     assert after["differences"] == 0 and kinds(after["repaired"]) == {"domain-missing": server}
+    until(lambda: server in node.hypervisor.servers())
     assert node.hypervisor.servers()[server].power == "shutdown", "nobody asked for it to run"
     admin.compute.start_server(server)
     until(lambda: admin.compute.get_server(server).status == "ACTIVE")

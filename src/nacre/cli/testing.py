@@ -15,16 +15,23 @@ from nacre.cli.trouble import Trouble
 
 _BOTH_CORES = ["-n", "2", "--dist", "loadfile"]
 _APIS = ("core", "identity", "image", "placement", "network", "compute")
-LAYERS = {
-    "rules": [["tests/rules"]],
-    "fast": [["tests", "--ignore=tests/rules", "-m", "not services and not machine", *_BOTH_CORES]],
-    "services": [
-        ["tests", "--ignore=tests/rules", "-m", "services"],
-        [*(f"tests/{api}" for api in _APIS), "--database", "postgresql", "-m", "not services and not machine", *_BOTH_CORES],
-    ],
-    "machine": [["tests", "--ignore=tests/rules", "--maxfail=5", "-m", "machine and not long"]],
-}
-_ALL = {**LAYERS, "machine": [["tests", "--ignore=tests/rules", "--maxfail=10", "-m", "machine"]]}
+_ALONE = "not services and not machine"
+
+
+def _layers(also: str, failures: int) -> dict[str, list[list[str]]]:
+    """The pytest runs of each layer; `also` narrows what they choose."""
+    return {
+        "rules": [["tests/rules"]],
+        "fast": [["tests", "--ignore=tests/rules", "-m", f"{_ALONE}{also}", *_BOTH_CORES]],
+        "services": [
+            ["tests", "--ignore=tests/rules", "-m", f"services{also}"],
+            [*(f"tests/{api}" for api in _APIS), "--database", "postgresql", "-m", f"{_ALONE}{also}", *_BOTH_CORES],
+        ],
+        "machine": [["tests", "--ignore=tests/rules", f"--maxfail={failures}", "-m", f"machine{also}"]],
+    }
+
+
+LAYERS, _ALL = _layers(" and not long", 5), _layers("", 10)
 
 
 def run(arguments: list[str]) -> int:

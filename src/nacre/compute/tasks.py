@@ -126,7 +126,9 @@ def _schedule(tx: db.Tx, run: Run, first: plan.Choice, tried: Mapping[str, str])
     if row is None or row.task_state == "deleting":
         raise Cancelled("The server is being deleted.")
     choice, unwired = first, dict[str, tuple[str, str]]()
-    for again in (False, True):  # a claim is lost to whoever claimed since the snapshot: then decide once more, holding the lock
+    for again in (False, True):  # a claim is lost to whoever claimed since the snapshot: then decide once more, with the best held
+        if again:
+            placement.hold(tx, [host.provider_id for host in choice.candidates[:ATTEMPTS]])
         choice = _choose(tx, run, row, tried) if again or row.group_id else first
         for host in choice.candidates:
             if host.name in unwired:

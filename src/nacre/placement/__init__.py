@@ -7,8 +7,9 @@ system. Users (administrators) see the same rows through the upstream API.
 
 from nacre.placement.names import RESOURCE_CLASSES, TRAITS
 from nacre.placement.plan import Inventory, Resources
-from nacre.placement.service.fronts import Candidate, allocated, candidates, claim, consumers, release, set_inventory
+from nacre.placement.service.fronts import Candidate, allocated, candidates, claim, consumers, hold, release, set_inventory
 
 __all__ = [
-    "RESOURCE_CLASSES", "TRAITS", "Candidate", "Inventory", "Resources", "allocated", "candidates", "claim", "consumers", "release", "set_inventory",
+    "RESOURCE_CLASSES", "TRAITS", "Candidate", "Inventory", "Resources", "allocated", "candidates", "claim", "consumers", "hold", "release",
+    "set_inventory",
 ]  # fmt: skip

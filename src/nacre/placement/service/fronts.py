@@ -116,6 +116,12 @@ def claim(tx: db.Tx, consumer_id: str, provider_id: str, generation: int, resour
     return True
 
 
+def hold(tx: db.Tx, provider_ids: Collection[str]) -> None:
+    """Nobody else claims from these providers until the transaction ends."""
+    for provider_id in sorted(provider_ids):
+        tx.lock(sa.select(tables.providers.c.id).where(tables.providers.c.id == provider_id))
+
+
 def ensure_consumer(tx: db.Tx, consumer_id: str, owner: Owner) -> None:
     values = {**owner, "updated_at": tx.now}
     if not tx.update(tables.consumers, {"id": consumer_id}, generation=tables.consumers.c.generation + 1, **values):
