@@ -67,6 +67,7 @@ servers = sa.Table(
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("image_id", sa.String(36)),
     sa.Column("image", db.Json, nullable=False),             # the image as it was: what ServerSpec and filters need
+    sa.Column("trusted_image_certificates", db.Json),        # ids, None: none were named
     sa.Column("key_name", sa.String(255)),
     sa.Column("key", db.Json),                               # the public key as it was
     sa.Column("user_data", sa.Text),                         # base64, as it came

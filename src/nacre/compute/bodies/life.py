@@ -6,7 +6,7 @@ import msgspec
 
 from nacre.compute.bodies import common
 from nacre.compute.bodies.common import Flag, Metadata
-from nacre.compute.bodies.servers import Certificates, Description, Tag, UserData, _Text, access, check_hostname, plain_user_data
+from nacre.compute.bodies.servers import Certificates, Description, Tag, UserData, _Text, access, certificates, check_hostname, plain_user_data
 from nacre.core.errors import BadRequest
 from nacre.core.versions import UNSET, Body, UnsetType, Version, since
 
@@ -59,12 +59,13 @@ INTERFACE = Body("interfaceAttachment", Interface)
 
 def rebuilt(body: Any, version: Version) -> tuple[str, dict[str, Any]]:
     """(image id, columns) of a rebuild."""
-    columns = ("name", "disk_config", "description", "key_name", "user_data", "hostname")
+    columns = ("name", "disk_config", "description", "key_name", "user_data", "trusted_image_certificates", "hostname")
     found = {column: value for column in columns if (value := getattr(body, column, UNSET)) is not UNSET} | access(body)
     if body.metadata is not UNSET:
         found["meta"] = common.metadata(body.metadata)
     if "hostname" in found:
         check_hostname(found["hostname"], version)
+    certificates(found.get("trusted_image_certificates"))
     if found.get("user_data"):
         plain_user_data(found["user_data"])
     return body.imageRef.rpartition("/")[2], found

@@ -17,7 +17,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern="^[^,/]*$")]
 Description = Annotated[str, msgspec.Meta(max_length=255)]
 UserData = Annotated[str, msgspec.Meta(max_length=65535)]
-Certificates = Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1, max_length=50)]
+Certificates = Annotated[list[_Text], msgspec.Meta(min_length=1, max_length=50)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
@@ -194,9 +194,16 @@ def order(body: Any, version: Version) -> Order:
         security_groups=groups, key_name=given(server.key_name), user_data=plain_user_data(given(server.user_data)),
         config_drive=truth(server.config_drive), metadata=common.metadata(server.metadata),
         description=_description(server, version), hostname=None if hostname is UNSET else hostname,
+        certificates=certificates(getattr(server, "trusted_image_certificates", None)),
         tags=getattr(server, "tags", ()), hints=body.hints or body.old_hints, zone=zone, host=host, disk_config=server.disk_config,
         access=(access(server).get(ACCESS[0]), access(server).get(ACCESS[1])), counts=(least, most),
     )  # fmt: skip
+
+
+def certificates(ids: list[str] | None) -> list[str] | None:
+    if ids is not None and len(set(ids)) < len(ids):
+        raise BadRequest(f"Invalid input for field/attribute trusted_image_certificates. Value: {ids}. {ids} has non-unique elements")
+    return ids
 
 
 def given(value: Any) -> Any:

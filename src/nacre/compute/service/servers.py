@@ -39,6 +39,7 @@ class Order:
     key_name: str | None = None
     user_data: str | None = None
     config_drive: bool = False
+    certificates: Sequence[str] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     description: str | None = None
     hostname: str | None = None
@@ -79,6 +80,8 @@ def create(caller: Caller, order: Order) -> tuple[list[str], str]:
         caller.require(mine, rule=f"{CREATE}:attach_network")
     if order.host is not None:
         caller.require(mine, rule=f"{CREATE}:forced_host")
+    if order.certificates is not None:
+        caller.require(mine, rule=f"{CREATE}:trusted_certs")
     project = caller.project_id or ""
     with caller.write() as tx:
         if not project:
@@ -105,6 +108,7 @@ def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], pl
         hostname=order.hostname or hostname(name, server_id), reservation_id=reservation, launch_index=index,
         flavor_id=flavor["id"], flavor=flavor, vcpus=flavor["vcpus"], memory_mb=flavor["memory_mb"],
         image_id=order.image_id, image=image, key_name=order.key_name, key=key, user_data=order.user_data, seed=secrets.token_hex(32),
+        trusted_image_certificates=order.certificates,
         config_drive=config_drive(caller, image, asked=order.config_drive), meta=dict(order.metadata), hints=dict(order.hints),
         pinned_availability_zone=order.zone, wanted_host=order.host, access_ip_v4=order.access[0], access_ip_v6=order.access[1],
         group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", vm_state=states.BUILDING, task_state="scheduling",
