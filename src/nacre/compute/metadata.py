@@ -72,7 +72,7 @@ def _openstack(guest: Guest) -> dict[str, File]:
     user_data, wires = _user_data(guest.row.user_data), json.dumps(network_data(guest.ports, guest.subnets))
     for version in OPENSTACK:
         folder = f"openstack/{version}"
-        found[f"{folder}/meta_data.json"] = json.dumps(_meta_data(guest.row, version))
+        found[f"{folder}/meta_data.json"] = json.dumps(_meta_data(guest, version))
         if user_data is not None:
             found[f"{folder}/user_data"] = user_data
         if version >= "2013-10-17":
@@ -97,7 +97,8 @@ def _user_data(text: str | None) -> File | None:
         return {"base64": base64.b64encode(raw).decode()}
 
 
-def _meta_data(row: db.Row, version: str) -> dict[str, Any]:
+def _meta_data(guest: Guest, version: str) -> dict[str, Any]:
+    row = guest.row
     found: dict[str, Any] = {"uuid": row.id, "hostname": f"{row.hostname}.{DOMAIN}", "name": row.name, "launch_index": row.launch_index,
                              "availability_zone": row.availability_zone or ""}  # fmt: skip
     if row.meta:
@@ -110,10 +111,19 @@ def _meta_data(row: db.Row, version: str) -> dict[str, Any]:
     if version >= "2015-10-15":
         found["project_id"] = row.project_id
     if version >= "2016-06-30":
-        found["devices"] = []
+        found["devices"] = _devices(guest, version)
     if version >= "2020-10-14":
         found["dedicated_cpus"] = []
     return found
+
+
+def _devices(guest: Guest, version: str) -> list[dict[str, Any]]:
+    """Those with a tag. Hosts do not say where on a bus they are."""
+    trusted = {"vf_trusted": False} if version >= "2018-08-27" else {}
+    nics = [{"type": "nic", "mac": port.mac_address, **trusted, "tags": [port.device_tag]} for port in guest.ports if port.device_tag]
+    root = guest.row.root_device_tag
+    disks = [{"type": "disk", "path": guest.row.root_device_name, "tags": [root]}] if root else []
+    return [{"bus": "none", "address": "none", **device} for device in [*nics, *disks]]
 
 
 # network_data.json

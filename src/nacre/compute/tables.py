@@ -82,6 +82,7 @@ servers = sa.Table(
     sa.Column("access_ip_v6", sa.String(64)),
     sa.Column("disk_config", sa.String(16), nullable=False),
     sa.Column("root_device_name", sa.String(255)),
+    sa.Column("root_device_tag", sa.String(60)),             # what its user calls the root disk
     sa.Column("locked_by", sa.String(16)),
     sa.Column("locked_reason", sa.String(255)),
     sa.Column("host", sa.String(255), index=True),           # claim, its undo

@@ -71,16 +71,14 @@ def rebuilt(body: Any, version: Version) -> tuple[str, dict[str, Any]]:
     return body.imageRef.rpartition("/")[2], found
 
 
-def requested(body: Any) -> list[dict[str, Any]] | None:
-    """What a new interface is to be, in the words of a create's networks; None: not said. Raises BadRequest."""
+def requested(body: Any) -> list[dict[str, Any]]:
+    """What a new interface is to be, in the words of a create's networks. Raises BadRequest."""
     if body.port_id is not UNSET and body.net_id is not UNSET:
         raise BadRequest("Must not input both network_id and port_id")
     if body.fixed_ips is not UNSET:
         common.address("ip_address", body.fixed_ips[0].ip_address)
         if body.net_id is UNSET:
             raise BadRequest("Must input network_id when request IP address")
-    if body.port_id is not UNSET:
-        return [{"port": body.port_id}]
-    if body.net_id is UNSET:
-        return None
-    return [{"uuid": body.net_id} | ({"fixed_ip": body.fixed_ips[0].ip_address} if body.fixed_ips is not UNSET else {})]
+    address = body.fixed_ips[0].ip_address if body.fixed_ips is not UNSET else UNSET
+    said = {"port": body.port_id, "uuid": body.net_id, "fixed_ip": address, "tag": getattr(body, "tag", UNSET)}
+    return [{name: value for name, value in said.items() if value is not UNSET}]

@@ -190,7 +190,7 @@ def order(body: Any, version: Version) -> Order:
             raise BadRequest("hostname can not be given when several servers are made at once.")
     return Order(
         name=_named(server.name), flavor_id=str(server.flavorRef).rpartition("/")[2], image_id=_image(server, version),
-        networks=_networks(server, version),
+        networks=_networks(server, version), root_tag=_root_tag(server),
         security_groups=groups, key_name=given(server.key_name), user_data=plain_user_data(given(server.user_data)),
         config_drive=truth(server.config_drive), metadata=common.metadata(server.metadata),
         description=_description(server, version), hostname=None if hostname is UNSET else hostname,
@@ -256,6 +256,14 @@ def _check_devices(server: Any, version: Version) -> None:
         for name in device.keys() - known:
             raise BadRequest("Invalid input for field/attribute block_device_mapping_v2. "
                              f"Additional properties are not allowed ('{name}' was unexpected)")  # fmt: skip
+        if "tag" in device and (not isinstance(device["tag"], str) or not re.fullmatch("[^,/]{1,60}", device["tag"])):
+            raise BadRequest(f"Invalid input for field/attribute block_device_mapping_v2.tag. Value: {device['tag']}. "
+                             "A string of 1 to 60 characters without ',' and '/' is expected")  # fmt: skip
+
+
+def _root_tag(server: Any) -> str | None:
+    devices = [] if server.block_device_mapping_v2 is UNSET else server.block_device_mapping_v2
+    return next((device["tag"] for device in devices if "tag" in device), None)
 
 
 def _image(server: Any, version: Version) -> str:

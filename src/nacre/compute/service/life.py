@@ -126,7 +126,7 @@ def rescue(caller: Caller, server_id: str, image_id: str | None) -> None:
         _go(tx, row, "rescue", {"image": image})
 
 
-def attach(caller: Caller, server_id: str, wanted: Sequence[Mapping[str, Any]] | None) -> network.Port:
+def attach(caller: Caller, server_id: str, wanted: Sequence[Mapping[str, Any]]) -> network.Port:
     """Makes or takes a port for the server, on its host's wires at once; the guest sees it when its task is done."""
     with caller.write() as tx:
         row = _begin(tx, caller, server_id, "attach_interface")

@@ -39,6 +39,7 @@ class Order:
     key_name: str | None = None
     user_data: str | None = None
     config_drive: bool = False
+    root_tag: str | None = None
     certificates: Sequence[str] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     description: str | None = None
@@ -111,8 +112,8 @@ def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], pl
         trusted_image_certificates=order.certificates,
         config_drive=config_drive(caller, image, asked=order.config_drive), meta=dict(order.metadata), hints=dict(order.hints),
         pinned_availability_zone=order.zone, wanted_host=order.host, access_ip_v4=order.access[0], access_ip_v6=order.access[1],
-        group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", vm_state=states.BUILDING, task_state="scheduling",
-        generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
+        group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", root_device_tag=order.root_tag,
+        vm_state=states.BUILDING, task_state="scheduling", generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
     )  # fmt: skip
     tables.set_tags(tx, server_id, order.tags)
     network.ports_for_server(tx, caller, server_id, order.networks, list(order.security_groups), order.hostname or hostname(name, server_id))
