@@ -71,6 +71,7 @@ servers = sa.Table(
     sa.Column("key_name", sa.String(255)),
     sa.Column("key", db.Json),                               # the public key as it was
     sa.Column("user_data", sa.Text),                         # base64, as it came
+    sa.Column("injected_files", db.Json),                    # {"path", "contents" in base64} each; for its config drive
     sa.Column("seed", sa.String(64), nullable=False),        # what the guest's random_seed is made from
     sa.Column("config_drive", sa.String(16), nullable=False),
     sa.Column("meta", db.Json, nullable=False),

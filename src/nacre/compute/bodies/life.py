@@ -6,7 +6,19 @@ import msgspec
 
 from nacre.compute.bodies import common
 from nacre.compute.bodies.common import Flag, Metadata
-from nacre.compute.bodies.servers import Certificates, Description, Tag, UserData, _Text, access, certificates, check_hostname, plain_user_data
+from nacre.compute.bodies.servers import (
+    Certificates,
+    Description,
+    File,
+    Tag,
+    UserData,
+    _Text,
+    access,
+    certificates,
+    check_hostname,
+    injected,
+    plain_user_data,
+)
 from nacre.core.errors import BadRequest
 from nacre.core.versions import UNSET, Body, UnsetType, Version, since
 
@@ -25,7 +37,7 @@ class RebuildServer:
     accessIPv4: str | UnsetType = UNSET
     accessIPv6: str | UnsetType = UNSET
     disk_config: Literal["AUTO", "MANUAL"] | UnsetType = UNSET
-    personality: Annotated[list[Any] | UnsetType, since(0, 0, (2, 56))] = UNSET
+    personality: Annotated[list[File] | UnsetType, since(0, 0, (2, 56))] = UNSET
     description: Annotated[Description | UnsetType | None, since(2, 19)] = UNSET
     key_name: Annotated[_Text | UnsetType | None, since(2, 54)] = UNSET
     user_data: Annotated[UserData | UnsetType | None, since(2, 57)] = UNSET
@@ -65,6 +77,7 @@ def rebuilt(body: Any, version: Version) -> tuple[str, dict[str, Any]]:
         found["meta"] = common.metadata(body.metadata)
     if "hostname" in found:
         check_hostname(found["hostname"], version)
+    found["files"] = injected(body)
     certificates(found.get("trusted_image_certificates"))
     if found.get("user_data"):
         plain_user_data(found["user_data"])

@@ -53,10 +53,13 @@ def snapshot(caller: Caller, server_id: str, name: str, metadata: Mapping[str, s
 
 def rebuild(caller: Caller, server_id: str, image_id: str, values: Mapping[str, Any]) -> None:
     """`values`: columns name, description, hostname, access_ip_v4, access_ip_v6, disk_config, meta, user_data, key_name,
-    trusted_image_certificates."""
+    trusted_image_certificates; and `files`, which take the place of those there were."""
     with caller.write() as tx:
         row = _begin(tx, caller, server_id, "rebuild")
         changed = dict(values)
+        files = changed.pop("files", ())
+        quotas.check_files(tx, row.project_id, files)
+        changed["injected_files"] = servers.kept(files)
         if "trusted_image_certificates" in changed:
             caller.require(servers.target(row), rule="os_compute_api:servers:rebuild:trusted_certs")
         if "meta" in changed:
