@@ -32,7 +32,8 @@ def row(**values: Any) -> Any:
         "id": "uuid-1", "number": 26, "name": "my server", "hostname": "my-server", "launch_index": 0, "availability_zone": "nova",
         "meta": {"a": "b"},
         "key": {"name": "mykey", "type": "ssh", "data": "ssh-rsa AAA"}, "seed": "s", "project_id": "proj", "user_data": None, "image_id": "img",
-        "flavor": {"name": "m1.nano", "swap_mb": 8}, "reservation_id": "r-1", "root_device_name": "/dev/vda", **values})  # fmt: skip
+        "flavor": {"name": "m1.nano", "swap_mb": 8}, "reservation_id": "r-1", "root_device_name": "/dev/vda",
+        "root_device_tag": None, "injected_files": None, **values})  # fmt: skip
 
 
 def test_openstack_files() -> None:
@@ -49,6 +50,17 @@ def test_openstack_files() -> None:
     assert network["networks"][0]["type"] == "ipv4_dhcp"
     assert "openstack/2012-08-10/network_data.json" not in found and "project_id" not in json.loads(found["openstack/2013-04-04/meta_data.json"])
     assert {name.split("/")[1] for name in found if name.startswith("openstack/")} == set(OPENSTACK)
+
+
+def test_devices_with_a_tag_are_listed() -> None:
+    other = replace(PORT, id="p2", mac_address="fa:16:3e:00:00:02", device_tag="inner")
+    listed = {version: json.loads(found).get("devices") for version in OPENSTACK for name, found in files(guest(PORT, other)).items()
+              if name == f"openstack/{version}/meta_data.json"}  # fmt: skip
+    nic = {"type": "nic", "bus": "none", "address": "none", "mac": "fa:16:3e:00:00:02", "tags": ["inner"]}
+    assert listed["2015-10-15"] is None and listed["2016-06-30"] == listed["2017-02-22"] == [nic]
+    assert listed["2018-08-27"] == listed["latest"] == [{**nic, "vf_trusted": False}]
+    whole = json.loads(config_drive(guest(PORT, root_device_tag="system"))["openstack/latest/meta_data.json"])
+    assert whole["devices"] == [{"type": "disk", "bus": "none", "address": "none", "path": "/dev/vda", "tags": ["system"]}]
 
 
 def test_user_data_that_is_no_text_is_not_damaged() -> None:

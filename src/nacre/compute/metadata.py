@@ -57,8 +57,10 @@ def files(guest: Guest) -> dict[str, File]:
 
 
 def config_drive(guest: Guest) -> dict[str, File]:
-    """What is on the guest's config drive, by path."""
-    found = _openstack(guest)
+    """What is on the guest's config drive, by path. Files that were injected are nowhere else."""
+    injected = guest.row.injected_files or ()
+    found = _openstack(guest, [file["path"] for file in injected])
+    found |= {f"openstack/{_content(number)}": _decoded(file["contents"]) for number, file in enumerate(injected)}
     user_data = _user_data(guest.row.user_data)
     for version in ON_DRIVES:
         found[f"ec2/{version}/meta-data.json"] = json.dumps(_ec2(guest, version))
@@ -67,12 +69,17 @@ def config_drive(guest: Guest) -> dict[str, File]:
     return found
 
 
-def _openstack(guest: Guest) -> dict[str, File]:
+def _content(number: int) -> str:
+    return f"content/{number:04}"
+
+
+def _openstack(guest: Guest, injected: Sequence[str] = ()) -> dict[str, File]:
     found: dict[str, File] = {}
+    about = {"files": [{"path": path, "content_path": f"/{_content(number)}"} for number, path in enumerate(injected)]} if injected else {}
     user_data, wires = _user_data(guest.row.user_data), json.dumps(network_data(guest.ports, guest.subnets))
     for version in OPENSTACK:
         folder = f"openstack/{version}"
-        found[f"{folder}/meta_data.json"] = json.dumps(_meta_data(guest.row, version))
+        found[f"{folder}/meta_data.json"] = json.dumps(_meta_data(guest, version) | about)
         if user_data is not None:
             found[f"{folder}/user_data"] = user_data
         if version >= "2013-10-17":
@@ -85,8 +92,10 @@ def _openstack(guest: Guest) -> dict[str, File]:
 
 
 def _user_data(text: str | None) -> File | None:
-    if text is None:
-        return None
+    return None if text is None else _decoded(text)
+
+
+def _decoded(text: str) -> File:
     try:
         raw = base64.b64decode(text)
     except binascii.Error:
@@ -97,7 +106,8 @@ def _user_data(text: str | None) -> File | None:
         return {"base64": base64.b64encode(raw).decode()}
 
 
-def _meta_data(row: db.Row, version: str) -> dict[str, Any]:
+def _meta_data(guest: Guest, version: str) -> dict[str, Any]:
+    row = guest.row
     found: dict[str, Any] = {"uuid": row.id, "hostname": f"{row.hostname}.{DOMAIN}", "name": row.name, "launch_index": row.launch_index,
                              "availability_zone": row.availability_zone or ""}  # fmt: skip
     if row.meta:
@@ -110,10 +120,19 @@ def _meta_data(row: db.Row, version: str) -> dict[str, Any]:
     if version >= "2015-10-15":
         found["project_id"] = row.project_id
     if version >= "2016-06-30":
-        found["devices"] = []
+        found["devices"] = _devices(guest, version)
     if version >= "2020-10-14":
         found["dedicated_cpus"] = []
     return found
+
+
+def _devices(guest: Guest, version: str) -> list[dict[str, Any]]:
+    """Those with a tag. Hosts do not say where on a bus they are."""
+    trusted = {"vf_trusted": False} if version >= "2018-08-27" else {}
+    nics = [{"type": "nic", "mac": port.mac_address, **trusted, "tags": [port.device_tag]} for port in guest.ports if port.device_tag]
+    root = guest.row.root_device_tag
+    disks = [{"type": "disk", "path": guest.row.root_device_name, "tags": [root]}] if root else []
+    return [{"bus": "none", "address": "none", **device} for device in [*nics, *disks]]
 
 
 # network_data.json

@@ -67,9 +67,11 @@ servers = sa.Table(
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("image_id", sa.String(36)),
     sa.Column("image", db.Json, nullable=False),             # the image as it was: what ServerSpec and filters need
+    sa.Column("trusted_image_certificates", db.Json),        # ids, None: none were named
     sa.Column("key_name", sa.String(255)),
     sa.Column("key", db.Json),                               # the public key as it was
     sa.Column("user_data", sa.Text),                         # base64, as it came
+    sa.Column("injected_files", db.Json),                    # {"path", "contents" in base64} each; for its config drive
     sa.Column("seed", sa.String(64), nullable=False),        # what the guest's random_seed is made from
     sa.Column("config_drive", sa.String(16), nullable=False),
     sa.Column("meta", db.Json, nullable=False),
@@ -81,6 +83,7 @@ servers = sa.Table(
     sa.Column("access_ip_v6", sa.String(64)),
     sa.Column("disk_config", sa.String(16), nullable=False),
     sa.Column("root_device_name", sa.String(255)),
+    sa.Column("root_device_tag", sa.String(60)),             # what its user calls the root disk
     sa.Column("locked_by", sa.String(16)),
     sa.Column("locked_reason", sa.String(255)),
     sa.Column("host", sa.String(255), index=True),           # claim, its undo

@@ -350,7 +350,7 @@ def _gone(tx: db.Tx, server_id: str) -> None:
         return
     network.release_ports(tx, row.id)
     _let_go(tx, row)
-    tables.move(tx, row, states.DELETED, None, deleted_at=tx.now, terminated_at=tx.now)
+    tables.move(tx, row, states.DELETED, None, deleted_at=tx.now, terminated_at=tx.now, injected_files=None)
     tx.delete(tables.server_tags, server_id=row.id)
     tx.delete(tables.console_tokens, server_id=row.id)
     tx.delete(tables.server_decisions, server_id=row.id)

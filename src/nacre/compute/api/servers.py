@@ -207,7 +207,7 @@ def volume_attachments(call: Call) -> dict[str, Any]:
 def attachment(port: Any, call: Call) -> dict[str, Any]:
     shown = {"port_id": port.id, "net_id": port.network_id, "mac_addr": port.mac_address, "port_state": port.status,
              "fixed_ips": [{"ip_address": fixed["ip_address"], "subnet_id": fixed["subnet_id"]} for fixed in port.fixed_ips]}  # fmt: skip
-    return shown | ({"tag": None} if call.version >= (2, 70) else {})
+    return shown | ({"tag": port.device_tag} if call.version >= (2, 70) else {})
 
 
 def interfaces_of(call: Call) -> dict[str, Any]:

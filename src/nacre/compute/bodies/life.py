@@ -6,7 +6,19 @@ import msgspec
 
 from nacre.compute.bodies import common
 from nacre.compute.bodies.common import Flag, Metadata
-from nacre.compute.bodies.servers import Certificates, Description, Tag, UserData, _Text, access, check_hostname, plain_user_data
+from nacre.compute.bodies.servers import (
+    Certificates,
+    Description,
+    File,
+    Tag,
+    UserData,
+    _Text,
+    access,
+    certificates,
+    check_hostname,
+    injected,
+    plain_user_data,
+)
 from nacre.core.errors import BadRequest
 from nacre.core.versions import UNSET, Body, UnsetType, Version, since
 
@@ -25,7 +37,7 @@ class RebuildServer:
     accessIPv4: str | UnsetType = UNSET
     accessIPv6: str | UnsetType = UNSET
     disk_config: Literal["AUTO", "MANUAL"] | UnsetType = UNSET
-    personality: Annotated[list[Any] | UnsetType, since(0, 0, (2, 56))] = UNSET
+    personality: Annotated[list[File] | UnsetType, since(0, 0, (2, 56))] = UNSET
     description: Annotated[Description | UnsetType | None, since(2, 19)] = UNSET
     key_name: Annotated[_Text | UnsetType | None, since(2, 54)] = UNSET
     user_data: Annotated[UserData | UnsetType | None, since(2, 57)] = UNSET
@@ -59,27 +71,27 @@ INTERFACE = Body("interfaceAttachment", Interface)
 
 def rebuilt(body: Any, version: Version) -> tuple[str, dict[str, Any]]:
     """(image id, columns) of a rebuild."""
-    columns = ("name", "disk_config", "description", "key_name", "user_data", "hostname")
+    columns = ("name", "disk_config", "description", "key_name", "user_data", "trusted_image_certificates", "hostname")
     found = {column: value for column in columns if (value := getattr(body, column, UNSET)) is not UNSET} | access(body)
     if body.metadata is not UNSET:
         found["meta"] = common.metadata(body.metadata)
     if "hostname" in found:
         check_hostname(found["hostname"], version)
+    found["files"] = injected(body)
+    certificates(found.get("trusted_image_certificates"))
     if found.get("user_data"):
         plain_user_data(found["user_data"])
     return body.imageRef.rpartition("/")[2], found
 
 
-def requested(body: Any) -> list[dict[str, Any]] | None:
-    """What a new interface is to be, in the words of a create's networks; None: not said. Raises BadRequest."""
+def requested(body: Any) -> list[dict[str, Any]]:
+    """What a new interface is to be, in the words of a create's networks. Raises BadRequest."""
     if body.port_id is not UNSET and body.net_id is not UNSET:
         raise BadRequest("Must not input both network_id and port_id")
     if body.fixed_ips is not UNSET:
         common.address("ip_address", body.fixed_ips[0].ip_address)
         if body.net_id is UNSET:
             raise BadRequest("Must input network_id when request IP address")
-    if body.port_id is not UNSET:
-        return [{"port": body.port_id}]
-    if body.net_id is UNSET:
-        return None
-    return [{"uuid": body.net_id} | ({"fixed_ip": body.fixed_ips[0].ip_address} if body.fixed_ips is not UNSET else {})]
+    address = body.fixed_ips[0].ip_address if body.fixed_ips is not UNSET else UNSET
+    said = {"port": body.port_id, "uuid": body.net_id, "fixed_ip": address, "tag": getattr(body, "tag", UNSET)}
+    return [{name: value for name, value in said.items() if value is not UNSET}]

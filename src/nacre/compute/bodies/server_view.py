@@ -95,7 +95,7 @@ def _since(found: Detail, version: Version, may: Collection[str], one: bool) -> 
     if version >= (2, 26):
         shown["tags"] = list(found.tags)
     if version >= (2, 63):
-        shown["trusted_image_certificates"] = None
+        shown["trusted_image_certificates"] = row.trusted_image_certificates
     if version >= (2, 71) and one:
         shown["server_groups"] = [row.group_id] if row.group_id else []
     if version >= (2, 73):

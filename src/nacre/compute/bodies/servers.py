@@ -9,6 +9,7 @@ import msgspec
 
 from nacre.compute.bodies import common
 from nacre.compute.bodies.common import Anything, Flag, Metadata, truth
+from nacre.compute.service.quotas import InjectedFile
 from nacre.compute.service.servers import Order
 from nacre.core.errors import BadRequest
 from nacre.core.versions import UNSET, Body, UnsetType, Version, since, versioned
@@ -17,7 +18,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern="^[^,/]*$")]
 Description = Annotated[str, msgspec.Meta(max_length=255)]
 UserData = Annotated[str, msgspec.Meta(max_length=65535)]
-Certificates = Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1, max_length=50)]
+Certificates = Annotated[list[_Text], msgspec.Meta(min_length=1, max_length=50)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
@@ -28,6 +29,11 @@ class Nic:
     port: str | UnsetType | None = UNSET
     fixed_ip: str | UnsetType | None = UNSET
     tag: Annotated[Tag | UnsetType, since(2, 32)] = UNSET
+
+
+class File(msgspec.Struct, forbid_unknown_fields=True):
+    path: Annotated[str, msgspec.Meta(min_length=1)]
+    contents: str
 
 
 class Group(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,7 +51,7 @@ class CreateServer:
     accessIPv4: str | UnsetType = UNSET
     accessIPv6: str | UnsetType = UNSET
     disk_config: Literal["AUTO", "MANUAL"] = "MANUAL"
-    personality: Annotated[list[Any] | UnsetType, since(0, 0, (2, 56))] = UNSET
+    personality: Annotated[list[File] | UnsetType, since(0, 0, (2, 56))] = UNSET
     availability_zone: _Text | UnsetType = UNSET
     block_device_mapping: list[dict[str, Any]] | UnsetType = UNSET
     block_device_mapping_v2: list[dict[str, Any]] | UnsetType = UNSET
@@ -190,13 +196,20 @@ def order(body: Any, version: Version) -> Order:
             raise BadRequest("hostname can not be given when several servers are made at once.")
     return Order(
         name=_named(server.name), flavor_id=str(server.flavorRef).rpartition("/")[2], image_id=_image(server, version),
-        networks=_networks(server, version),
+        networks=_networks(server, version), root_tag=_root_tag(server),
         security_groups=groups, key_name=given(server.key_name), user_data=plain_user_data(given(server.user_data)),
-        config_drive=truth(server.config_drive), metadata=common.metadata(server.metadata),
+        config_drive=truth(server.config_drive), files=injected(server), metadata=common.metadata(server.metadata),
         description=_description(server, version), hostname=None if hostname is UNSET else hostname,
+        certificates=certificates(getattr(server, "trusted_image_certificates", None)),
         tags=getattr(server, "tags", ()), hints=body.hints or body.old_hints, zone=zone, host=host, disk_config=server.disk_config,
         access=(access(server).get(ACCESS[0]), access(server).get(ACCESS[1])), counts=(least, most),
     )  # fmt: skip
+
+
+def certificates(ids: list[str] | None) -> list[str] | None:
+    if ids is not None and len(set(ids)) < len(ids):
+        raise BadRequest(f"Invalid input for field/attribute trusted_image_certificates. Value: {ids}. {ids} has non-unique elements")
+    return ids
 
 
 def given(value: Any) -> Any:
@@ -249,6 +262,14 @@ def _check_devices(server: Any, version: Version) -> None:
         for name in device.keys() - known:
             raise BadRequest("Invalid input for field/attribute block_device_mapping_v2. "
                              f"Additional properties are not allowed ('{name}' was unexpected)")  # fmt: skip
+        if "tag" in device and (not isinstance(device["tag"], str) or not re.fullmatch("[^,/]{1,60}", device["tag"])):
+            raise BadRequest(f"Invalid input for field/attribute block_device_mapping_v2.tag. Value: {device['tag']}. "
+                             "A string of 1 to 60 characters without ',' and '/' is expected")  # fmt: skip
+
+
+def _root_tag(server: Any) -> str | None:
+    devices = [] if server.block_device_mapping_v2 is UNSET else server.block_device_mapping_v2
+    return next((device["tag"] for device in devices if "tag" in device), None)
 
 
 def _image(server: Any, version: Version) -> str:
@@ -289,10 +310,23 @@ def _networks(server: Any, version: Version) -> Any:
 
 def plain_user_data(text: str | None) -> str | None:
     try:
-        base64.b64decode("".join((text or "").split()), validate=True)
+        _bytes_of(text or "")
     except ValueError as error:
         raise BadRequest("Invalid input for field/attribute user_data. It is not a 'base64'") from error
     return text
+
+
+def _bytes_of(text: str) -> bytes:
+    """Raises ValueError for what is no base64."""
+    return base64.b64decode("".join(text.split()), validate=True)
+
+
+def injected(body: Any) -> tuple[InjectedFile, ...]:
+    """The files of a `personality`. Raises BadRequest."""
+    try:
+        return tuple(InjectedFile(file.path, _bytes_of(file.contents)) for file in given(getattr(body, "personality", UNSET)) or ())
+    except ValueError as error:
+        raise BadRequest("Invalid input for field/attribute personality.contents. It is not a 'base64'") from error
 
 
 def check_hostname(name: str, version: Version) -> None:

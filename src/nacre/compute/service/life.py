@@ -52,10 +52,16 @@ def snapshot(caller: Caller, server_id: str, name: str, metadata: Mapping[str, s
 
 
 def rebuild(caller: Caller, server_id: str, image_id: str, values: Mapping[str, Any]) -> None:
-    """`values`: columns name, description, hostname, access_ip_v4, access_ip_v6, disk_config, meta, user_data, key_name."""
+    """`values`: columns name, description, hostname, access_ip_v4, access_ip_v6, disk_config, meta, user_data, key_name,
+    trusted_image_certificates; and `files`, which take the place of those there were."""
     with caller.write() as tx:
         row = _begin(tx, caller, server_id, "rebuild")
         changed = dict(values)
+        files = changed.pop("files", ())
+        quotas.check_files(tx, row.project_id, files)
+        changed["injected_files"] = servers.kept(files)
+        if "trusted_image_certificates" in changed:
+            caller.require(servers.target(row), rule="os_compute_api:servers:rebuild:trusted_certs")
         if "meta" in changed:
             quotas.check_metadata(tx, row.project_id, changed["meta"])
         if "key_name" in changed:
@@ -123,7 +129,7 @@ def rescue(caller: Caller, server_id: str, image_id: str | None) -> None:
         _go(tx, row, "rescue", {"image": image})
 
 
-def attach(caller: Caller, server_id: str, wanted: Sequence[Mapping[str, Any]] | None) -> network.Port:
+def attach(caller: Caller, server_id: str, wanted: Sequence[Mapping[str, Any]]) -> network.Port:
     """Makes or takes a port for the server, on its host's wires at once; the guest sees it when its task is done."""
     with caller.write() as tx:
         row = _begin(tx, caller, server_id, "attach_interface")

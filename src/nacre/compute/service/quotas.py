@@ -1,6 +1,7 @@
 """How much of compute a project may have. Upstream's defaults; usage is counted from live rows (core.quota)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -15,6 +16,14 @@ DEFAULTS: Mapping[str, int] = {
     "injected_file_path_bytes": 255, "key_pairs": 100, "server_groups": 10, "server_group_members": 10,
     "fixed_ips": -1, "floating_ips": -1, "security_groups": -1, "security_group_rules": -1,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InjectedFile:
+    """A file that a guest is to find on its config drive."""
+
+    path: str
+    content: bytes
 
 
 def limits(conn: db.Conn, project_id: str) -> dict[str, int]:
@@ -53,6 +62,18 @@ def check_metadata(conn: db.Conn, project_id: str, metadata: Mapping[str, str]) 
     allowed = limits(conn, project_id)["metadata_items"]
     if 0 <= allowed < len(metadata):
         raise OverQuota(f"Maximum number of metadata items exceeds {allowed}", kind="MetadataLimitExceeded", status=403)
+
+
+def check_files(conn: db.Conn, project_id: str, files: Sequence[InjectedFile]) -> None:
+    """Each limit has its words; a path is complained of before what is in the file."""
+    longest, largest = (max(map(len, each), default=0) for each in ([file.path.encode() for file in files], [file.content for file in files]))
+    asked = {"injected_files": (len(files), "OnsetFileLimitExceeded", "Personality file limit exceeded"),
+             "injected_file_path_bytes": (longest, "OnsetFilePathLimitExceeded", "Personality file path exceeds maximum"),
+             "injected_file_content_bytes": (largest, "OnsetFileContentLimitExceeded", "Personality file content exceeds maximum")}  # fmt: skip
+    allowed = limits(conn, project_id) if files else {}
+    for name, (size, kind, told) in asked.items():
+        if 0 <= allowed.get(name, -1) < size:
+            raise OverQuota(f"{told}: {size}, the limit of {name} is {allowed[name]}", kind=kind, status=403)
 
 
 def show(caller: Caller, project_id: str) -> dict[str, int]:

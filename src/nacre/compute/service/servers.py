@@ -6,6 +6,7 @@ verb holds the server's row (`tables.locked`) while it decides; a task that ends
 generation either way.
 """
 
+import base64
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ class Order:
     key_name: str | None = None
     user_data: str | None = None
     config_drive: bool = False
+    root_tag: str | None = None
+    files: Sequence[quotas.InjectedFile] = ()
+    certificates: Sequence[str] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     description: str | None = None
     hostname: str | None = None
@@ -79,6 +83,8 @@ def create(caller: Caller, order: Order) -> tuple[list[str], str]:
         caller.require(mine, rule=f"{CREATE}:attach_network")
     if order.host is not None:
         caller.require(mine, rule=f"{CREATE}:forced_host")
+    if order.certificates is not None:
+        caller.require(mine, rule=f"{CREATE}:trusted_certs")
     project = caller.project_id or ""
     with caller.write() as tx:
         if not project:
@@ -87,6 +93,7 @@ def create(caller: Caller, order: Order) -> tuple[list[str], str]:
         each = {"instances": 1, "cores": flavor.vcpus, "ram": flavor.memory_mb}
         count = quotas.fitting(tx, project, *order.counts, each)
         quotas.check_metadata(tx, project, order.metadata)
+        quotas.check_files(tx, project, order.files)
         shared = {"flavor": flavors.snapshot(flavor), "image": image_of(tx, caller, order.image_id, flavor),
                   "key": _key(tx, caller, order.key_name),
                   "group_id": groups.joining(tx, caller, order.hints.get("group"), count)}  # fmt: skip
@@ -105,16 +112,23 @@ def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], pl
         hostname=order.hostname or hostname(name, server_id), reservation_id=reservation, launch_index=index,
         flavor_id=flavor["id"], flavor=flavor, vcpus=flavor["vcpus"], memory_mb=flavor["memory_mb"],
         image_id=order.image_id, image=image, key_name=order.key_name, key=key, user_data=order.user_data, seed=secrets.token_hex(32),
+        injected_files=kept(order.files),
+        trusted_image_certificates=order.certificates,
         config_drive=config_drive(caller, image, asked=order.config_drive), meta=dict(order.metadata), hints=dict(order.hints),
         pinned_availability_zone=order.zone, wanted_host=order.host, access_ip_v4=order.access[0], access_ip_v6=order.access[1],
-        group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", vm_state=states.BUILDING, task_state="scheduling",
-        generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
+        group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", root_device_tag=order.root_tag,
+        vm_state=states.BUILDING, task_state="scheduling", generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
     )  # fmt: skip
     tables.set_tags(tx, server_id, order.tags)
     network.ports_for_server(tx, caller, server_id, order.networks, list(order.security_groups), order.hostname or hostname(name, server_id))
     journal.changed(tx, "server", server_id, "create", ("name", "flavor_id", "image_id", "vm_state"), {"name": name})
     tasks.start(tx, "compute.create_server", f"server:{server_id}", {"server_id": server_id})
     return server_id
+
+
+def kept(files: Sequence[quotas.InjectedFile]) -> list[dict[str, str]] | None:
+    """The column."""
+    return [{"path": file.path, "contents": base64.b64encode(file.content).decode()} for file in files] or None
 
 
 def config_drive(caller: Caller, image: Mapping[str, Any], *, asked: bool) -> str:

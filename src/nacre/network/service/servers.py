@@ -46,10 +46,12 @@ class Port:
     security_groups: tuple[str, ...]
     admin_state_up: bool
     device_id: str
+    device_tag: str | None = None
 
 
 Requested = str | Sequence[Mapping[str, Any]] | None
-"""`"auto"`, `"none"`, None (not said) or a list of {"uuid", "port", "fixed_ip", "tag"}."""
+"""`"auto"`, `"none"`, None (not said) or a list of {"uuid", "port", "fixed_ip", "tag"}; one that names neither network
+nor port means the project's only network."""
 
 
 def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Requested, security_groups: Sequence[str],
@@ -68,7 +70,7 @@ def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Reque
     position = tx.scalar(sa.select(sa.func.max(ports.c.attached)).where(ports.c.device_id == server_id)) or 0
     found = []
     for number, one in enumerate(wanted, start=position + 1):
-        device = {"attached": number, "dns_name": hostname.lower() if _LABEL.fullmatch(hostname) else ""}
+        device = {"attached": number, "device_tag": one.get("tag"), "dns_name": hostname.lower() if _LABEL.fullmatch(hostname) else ""}
         if one.get("port"):
             found.append(_take(tx, caller, one["port"], {**device, "device_id": server_id}))
         else:
@@ -83,8 +85,12 @@ def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Reque
 def _wanted(tx: db.Tx, caller: Caller, requested: Requested) -> Sequence[Mapping[str, Any]]:
     if requested == "none":
         return []
-    if requested is not None and requested != "auto":
-        return requested  # type: ignore[return-value]
+    if requested is None or isinstance(requested, str):
+        return _only_network(tx, caller, requested)
+    return [{**found, **one} for one in requested for found in ([{}] if one.keys() & {"port", "uuid"} else _only_network(tx, caller))]
+
+
+def _only_network(tx: db.Tx, caller: Caller, requested: str | None = None) -> list[dict[str, Any]]:
     mine = sa.select(networks.c.id).where(sa.or_(networks.c.project_id == caller.project_id, networks.c.shared), ~networks.c.external)
     there = tx.conn.execute(mine.limit(2)).scalars().all()
     if len(there) > 1:
@@ -187,7 +193,7 @@ def _release(tx: db.Tx, port: Record) -> None:
         making.remove(tx, port)
         return
     port_verbs.rebind(tx, port, "")
-    tx.update(ports, {"id": port["id"]}, device_id="", device_owner="", attached=0, dns_name="", updated_at=tx.now)
+    tx.update(ports, {"id": port["id"]}, device_id="", device_owner="", attached=0, device_tag=None, dns_name="", updated_at=tx.now)
     wiring.port_changed(tx, making.found(tx, port["id"]), ["device_id", "dns_name"])
 
 
@@ -225,6 +231,7 @@ def _ports(conn: db.Conn, where: sa.ColumnElement[bool]) -> list[Port]:
         tap=f"tap{port['id'][:11]}", mtu=mine[port["network_id"]].mtu, fixed_ips=tuple(port["fixed_ips"]),
         floating_ips=floating.get(port["id"], {}), status=port["status"], admin_state_up=port["admin_state_up"],
         security_groups=tuple(names[id_] for id_ in port["security_groups"]), device_id=port["device_id"],
+        device_tag=port["device_tag"],
     ) for port in wanted]  # fmt: skip
 
 

@@ -61,6 +61,7 @@ ports = sa.Table(
     sa.Column("host", sa.String(255), nullable=False),                    # asked by binding:host_id, or by compute
     sa.Column("attached", sa.Integer, nullable=False),                    # order on its server, from 1; compute's front
     sa.Column("goes_with_server", sa.Boolean, nullable=False),            # compute's front
+    sa.Column("device_tag", sa.String(60)),                               # what its server's user calls the device; compute's front
     sa.UniqueConstraint("network_id", "mac_address"),
     sa.Index("ix_ports_host", "host"),
 )  # fmt: skip
