@@ -22,7 +22,6 @@ from nacre.compute import loops as compute_loops
 from nacre.compute import repair as compute_repair
 from nacre.compute import routes as compute_routes
 from nacre.compute import tasks as compute_tasks
-from nacre.core import config as settings
 from nacre.core import consoles, doctor, ids, joining, node_api, postgresql, tls, why
 from nacre.core.bells import Bells, ListenNotify
 from nacre.core.caller import System
@@ -219,7 +218,3 @@ def answer(home: Home, config: Config, what: str, asked: dict[str, Any]) -> dict
     finally:
         cloud.bells.close()
         cloud.db.close()
-
-
-def load_config(home: Home) -> Config:
-    return settings.load(home.path / "nacre.toml")

@@ -46,25 +46,13 @@ class Inventories:
     inventories: dict[_Class, Offer]
 
 
-class NewInventory:
+class NewInventory(Offer, kw_only=True):
     resource_class: _Class
-    total: _Some
     resource_provider_generation: int | UnsetType = UNSET
-    reserved: _Count = 0
-    min_unit: _Some = 1
-    max_unit: _Some = 2147483647
-    step_size: _Some = 1
-    allocation_ratio: Annotated[float, Meta(gt=0, le=3.40282e38)] = 1.0
 
 
-class ChangedInventory:
+class ChangedInventory(Offer, kw_only=True):
     resource_provider_generation: int
-    total: _Some
-    reserved: _Count = 0
-    min_unit: _Some = 1
-    max_unit: _Some = 2147483647
-    step_size: _Some = 1
-    allocation_ratio: Annotated[float, Meta(gt=0, le=3.40282e38)] = 1.0
 
 
 class NamedClass:

@@ -15,7 +15,6 @@ SORTABLE = {"created_at": "created_at", "description": "description", "disabled"
             "id": "id",
             "is_public": "is_public", "memory_mb": "memory_mb", "name": "name", "root_gb": "root_gb", "rxtx_factor": "rxtx_factor", "swap": "swap_mb",
             "updated_at": "updated_at", "vcpus": "vcpus", "vcpu_weight": "vcpus"}  # fmt: skip
-MANAGE = "os_compute_api:os-flavor-manage:create"
 
 
 def visible(conn: db.Conn, caller: Caller, flavor_id: str) -> db.Row:

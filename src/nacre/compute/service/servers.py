@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import sqlalchemy as sa
-
 from nacre import image as images
 from nacre import network
 from nacre.compute import states, tables
@@ -311,8 +309,3 @@ def change_tags(caller: Caller, server_id: str, *, add: Sequence[str] = (), keep
         tx.update(servers, {"id": row.id}, updated_at=tx.now)
         journal.changed(tx, "server", row.id, "update", ("tags",))
     return after, bool(set(add) - set(before))
-
-
-def count_on(conn: db.Conn, host: str) -> int:
-    query = sa.select(sa.func.count()).where(servers.c.host == host, servers.c.deleted_at.is_(None))
-    return int(conn.execute(query).scalar_one())
