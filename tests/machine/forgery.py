@@ -6,6 +6,7 @@ import struct
 
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
 ALL_NODES = "33:33:00:00:00:01"
+CUSTOMER, SERVICE = 0x8100, 0x88A8  # kinds of VLAN tags: of 802.1Q, and the outer one of 802.1ad (QinQ)
 
 
 def octets(mac: str) -> bytes:
@@ -26,6 +27,11 @@ def _sum(data: bytes) -> int:
 
 def _ether(to: str, mac: str, kind: int, body: bytes) -> bytes:
     return octets(to) + octets(mac) + struct.pack("!H", kind) + body
+
+
+def tagged(frame: bytes, *tags: tuple[int, int]) -> bytes:
+    """With tags of (kind, VLAN), the outermost first."""
+    return frame[:12] + b"".join(struct.pack("!HH", *tag) for tag in tags) + frame[12:]
 
 
 def arp(mac: str, claimed_mac: str, claimed: str, to: str, *, answer: bool = True) -> bytes:

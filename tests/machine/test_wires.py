@@ -2,6 +2,7 @@
 
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from machine import forgery
 from machine.wires_host import Guest, Host
 
 pytestmark = pytest.mark.machine
@@ -371,6 +373,42 @@ def test_two_hosts(host: Host, second: Host, kind: str) -> None:
     finally:
         listener.terminate()
         listener.wait(5)
+
+
+SEND = """
+import socket, sys
+card = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+card.bind(("eth0", 0))
+for frame in sys.argv[1:]:
+    card.send(bytes.fromhex(frame))
+"""
+
+
+@pytest.mark.parametrize("port_security", [True, False])
+def test_a_tag_does_not_choose_the_network(host: Host, second: Host, port_security: bool) -> None:
+    """`a` is on the untagged network of a wire, `c`, on another host, on VLAN 77 of it."""
+    a, c = GUESTS["a"], GUESTS["c"]
+    first = at(1, external(), "a")
+    other = at(2, {**network(), "network_type": "vlan", "segmentation_id": 77, "physical_network": "external"}, "c")
+    anything = [*EGRESS, rule("ingress"), rule("ingress", ethertype="IPv6")]
+    first["security_group"] = other["security_group"] = {GROUP: [30, {"stateful": True, "rules": anything}]}
+    first["port"][A] = [30, {**port("a"), "port_security": port_security, "security_groups": [GROUP] if port_security else []}]
+    host.settle(first)
+    second.apply(other)
+    second.guest("c", c)
+    second.settle(other)
+    second.within("c", "ip", "address", "replace", f"{c.address}/24", "dev", "eth0")
+    kinds = [(forgery.CUSTOMER,), (forgery.SERVICE,), (forgery.CUSTOMER, forgery.CUSTOMER), (forgery.SERVICE, forgery.CUSTOMER)]
+    honest = forgery.echo(a.mac, forgery.EVERYBODY, a.address, c.address)
+    frames = [forgery.tagged(honest, *((kind, 77) for kind in stack)).hex() for stack in kinds]
+    with second.begin("c", "tcpdump", "-leni", "eth0") as capture:
+        time.sleep(0.7)
+        host.within("a", sys.executable, "-c", SEND, *frames)
+        second.within("c", "ping", "-c", "1", "-W", "1", "172.16.1.99", check=False)
+        for pid in second.run("pgrep", "-x", "tcpdump").split():
+            second.run("kill", pid)
+        seen = capture.communicate(timeout=10)[0]
+    assert "Request who-has 172.16.1.99" in seen and a.mac not in seen, seen
 
 
 def test_what_nobody_wants_goes(host: Host) -> None:

@@ -130,13 +130,13 @@ def test_same_match_of_two_remote_groups_is_one_flow_with_both() -> None:
 def test_without_port_security_nothing_is_checked() -> None:
     entries = compiled(port("a", port_security=False, security_groups=[]))
     assert not [key for key in entries if "reg5=10" in key.match]
-    assert rows(entries, 0)["in_port=10"] == "load:5->NXM_NX_REG6[],resubmit(,60)"
+    assert rows(entries, 0)["in_port=10,vlan_tci=0x0000/0x1fff"] == "load:5->NXM_NX_REG6[],resubmit(,60)"
 
 
 @pytest.mark.parametrize("down", [{"admin_state_up": False}])
 def test_a_port_that_is_down_gets_and_sends_nothing(down: dict[str, Any]) -> None:
     entries = compiled(port("a", **down), group(rule(), rule("egress")))
-    assert rows(entries, 0)["in_port=10"] == "drop"
+    assert rows(entries, 0)["in_port=10,vlan_tci=0x0000/0x1fff"] == "drop"
     assert not [key for key, entry in entries.items() if (key.table in (60, 73) and "0a" in key.match) or ":10," in entry.actions]
 
 

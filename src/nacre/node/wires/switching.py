@@ -2,8 +2,9 @@
 
 br-int switches by explicit flows, never by learning: table 60 knows every local MAC address of a network (reg6 = its local VLAN);
 what it does not know goes up, to br-tun or to the bridge of the physical network, and to the ports on which nothing is checked.
-Frames are untagged inside and carry the local VLAN on the patch ports only. Nothing crosses a patch port for a VLAN nobody mapped,
-so two hosts on one physical network cannot make a loop.
+Frames are untagged inside and carry the local VLAN on the patch ports only. What a guest sends with a tag of its own is dropped, also
+without port security: once ours is off, its own would choose a network of the physical wire. Nothing crosses a patch port for a VLAN
+nobody mapped, so two hosts on one physical network cannot make a loop.
 
 br-tun is numbered as neutron numbers it: 3/4/6 received by gre/vxlan/geneve, 10 to br-int, 20 unicast, 22 flood. Other hosts' ports
 are known from `forwarding` documents; nothing is learned, so nothing learned can be wrong after a migration.
@@ -19,6 +20,7 @@ from nacre.node.wires.openflow import BASE, Flows, Owner
 
 _LOAD_VLAN = "load:{}->NXM_NX_REG6[]"
 _LOAD_PORT = "load:{}->NXM_NX_REG5[]"
+_UNTAGGED = "vlan_tci=0x0000/0x1fff"
 _GROUP = "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00"
 
 
@@ -60,7 +62,7 @@ def integration(networks: Iterable[Network], plugs: Sequence[Plug], stateful: Ma
         onward = f"{_LOAD_PORT.format(plug.number)},{load},resubmit(,{firewall.SENT})"
         if plug.groups is None:
             onward = f"{load},resubmit(,{firewall.SWITCH})"
-        flows.add(plug.owner, 0, 100, f"in_port={plug.number}", onward if plug.up else "drop")
+        flows.add(plug.owner, 0, 100, f"in_port={plug.number},{_UNTAGGED}", onward if plug.up else "drop")
     return flows
 
 
@@ -74,7 +76,7 @@ def _entry(flows: Flows, network: Network, trunks: Trunks) -> None:
     elif network.kind == "vlan":
         match = f"dl_vlan={network.segment}"
     else:
-        flows.add(owner, 0, 100, f"in_port={up},vlan_tci=0x0000/0x1fff", f"{load},resubmit(,{firewall.SWITCH})")
+        flows.add(owner, 0, 100, f"in_port={up},{_UNTAGGED}", f"{load},resubmit(,{firewall.SWITCH})")
         return
     flows.add(owner, 0, 100, f"in_port={up},{match}", f"pop_vlan,{load},resubmit(,{firewall.SWITCH})")
 
