@@ -129,6 +129,20 @@ def test_what_is_refused_and_why(controller: Controller) -> None:
     assert controller.ask(good, "far-2", csr)[0] == 200
 
 
+def test_a_revoked_host_joins_anew_at_once(controller: Controller) -> None:
+    """Though it was heard of a moment ago."""
+    _, csr = tls.request("far-30")
+    assert controller.ask(controller.token(), "far-30", csr)[0] == 200
+    with controller.cloud.db.write(WHO) as tx:
+        nodes.register(tx, "far-30")
+        tx.update(nodes.hosts, {"name": "far-30"}, last_seen=tx.now)
+    assert controller.ask(controller.token(), "far-30", csr) == (403, {"error": "a host far-30 is there already"})
+    with controller.cloud.db.write(WHO) as tx:
+        joining.revoke(tx, "far-30")
+    assert controller.ask(controller.token(), "far-30", csr)[0] == 200
+    assert controller.ask(controller.token(), "far-30", csr)[0] == 403, "it is there again"
+
+
 def test_a_secret_is_not_kept(controller: Controller) -> None:
     secret = controller.token()
     for file in (controller.cloud.home.path / "db").iterdir():

@@ -10,8 +10,8 @@ the database does not know; it happens when the host's compute service is delete
 the controller's own machine are admitted without a token (`admit`), else they are like all others.
 
 Races: a token is spent in one conditional write, so of two machines with the same token one is refused. A host that is heard of keeps its
-name. What is refused changes nothing; an answer that is lost costs the token. A node's request looks at the admission in the transaction
-that does what it asks, and a report locks it there, so nothing of a revoked host is written after the revocation.
+name until it is revoked. What is refused changes nothing; an answer that is lost costs the token. A node's request looks at the admission
+in the transaction that does what it asks, and a report locks it there, so nothing of a revoked host is written after the revocation.
 """
 
 import hashlib
@@ -83,7 +83,7 @@ def spend(tx: db.Tx, secret: str, host: str) -> str:
     if row.expires_at <= tx.now:
         raise Refused("this token has expired")
     known = nodes.host_named(tx, host)
-    if known is not None and nodes.alive(known):
+    if known is not None and nodes.alive(known) and not _revoked(tx, host):
         raise Refused(f"a host {host} is there already")
     revoke(tx, host)
     if not tx.update(tokens, {"digest": digest, "used_at": None}, used_at=tx.now, used_by=host):
@@ -103,6 +103,12 @@ def revoke(tx: db.Tx, host: str) -> None:
     """No certificate that `host` has counts any more."""
     if tx.update(tokens, {"used_by": host, "revoked_at": None}, revoked_at=tx.now):
         tx.ring(f"node:{host}")
+
+
+def _revoked(tx: db.Tx, host: str) -> bool:
+    """Whether it came with a certificate and none counts any more: then nothing more is heard of it, though it was a moment ago."""
+    ends = [row.revoked_at for row in tx.all(sa.select(tokens.c.revoked_at).where(tokens.c.used_by == host))]
+    return bool(ends) and None not in ends
 
 
 def permit(host: str, admission: str) -> Permit:
