@@ -119,18 +119,18 @@ class SteppedNode:
     def _app(self) -> node_api.NodeApp:
         return node_api.NodeApp(self.cloud, self.host, program.behind(), node_api.Heartbeats(self.cloud))
 
-    def act(self, repeat: bool = False, refuse: Collection[str] = ()) -> bool:
-        """Does the open calls, reports them, and says every document is applied. True if there was anything."""
+    def act(self, repeat: bool = False, refuse: Collection[str] = (), wires: bool = True) -> bool:
+        """Does the open calls, reports them, and says every document is applied (`wires`). True if there was anything."""
         if time.monotonic() - self._beat > 5:
             self._live()
         with self.cloud.db.read() as conn:
             calls = nodes.open_calls(conn, self.host)
             held = nodes.held_by(conn, self.host)
             wanted = [(kind, key) for kind, versions in held.items() for key in versions]
-            applied = nodes.applied(conn, self.host, wanted) if wanted else True
+            applied = not (wanted and wires) or nodes.applied(conn, self.host, wanted)
         results = [self._do(call, repeat, refuse) for call in calls]
         if results or not applied:
-            self._app()._report(node_api.Report(results=results, applied=held))
+            self._app()._report(node_api.Report(results=results, applied=held if wires else {}))
         return bool(results) or not applied
 
     def _do(self, row: Any, repeat: bool, refuse: Collection[str]) -> dict[str, Any]:

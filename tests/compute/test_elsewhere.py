@@ -1,6 +1,8 @@
 """A host that cannot make a guest is left for the next best one, under the harness: nothing stays on the first, whatever is killed."""
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -10,7 +12,7 @@ from core import durability as harness
 from fake_node import SteppedNode
 from nacre import network, placement
 from nacre.compute import loops, states, tables
-from nacre.core import nodes
+from nacre.core import node_api, nodes
 from nacre.node.deadline import Deadline
 from nacre.node.hypervisor.driver import ServerSpec
 
@@ -92,6 +94,41 @@ def test_a_host_that_cannot_take_it_back_is_told_again(world: World, others: lis
 
     harness.settle(harness.Stage(world.cloud, half_made))
     assert world.row(made).vm_state == states.ACTIVE and world.node.done.count("absent_server") == 2
+    holds_nothing(world, world.node, made)
+
+
+def silent(world: World, host: str) -> None:
+    """As long as it takes until it counts as dead."""
+    with world.cloud.db.write(WHO) as tx:
+        tx.update(nodes.hosts, {"name": host}, last_seen=tx.now - timedelta(seconds=nodes.DEAD_AFTER + 1))
+    world.cloud.memory["silent hosts"] = {host: time.monotonic() - node_api.GRACE}
+    node_api.expire_calls(world.cloud, WHO)
+
+
+@pytest.mark.parametrize("killed", [None, ("before", "elsewhere:1"), ("after", "elsewhere:1"), ("after", "tombstone:1"), ("after", "unschedule:1")])
+def test_a_host_that_dies_under_a_new_guest(
+    world: World, others: list[SteppedNode], refusing: dict[str, set[str]], killed: harness.Boundary | None
+) -> None:
+    """The guest is there, paused, and its wires are not reported yet: the server runs elsewhere, and the dead host finds a tombstone."""
+    refusing.clear()
+    made, act = create(world), world.stage.act
+
+    def dying(stage: harness.Stage) -> bool:
+        if world.row(made).host == BEST and "ensure_server" not in world.node.done:
+            return world.node.act(wires=False)
+        if world.row(made).vm_state == states.BUILDING:
+            silent(world, BEST)
+            for node in others:
+                node.act()
+            return True
+        world.node._live()
+        return act(stage)
+
+    passed = harness.settle(harness.Stage(world.cloud, dying), harness.Plan(kill=killed))
+    row = world.row(made)
+    assert row.vm_state == states.ACTIVE and row.host != BEST, row.fault
+    assert killed is None or killed in passed
+    assert world.node.done.count("ensure_server") == world.node.done.count("absent_server") == 1
     holds_nothing(world, world.node, made)
 
 

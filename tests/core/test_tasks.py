@@ -33,7 +33,7 @@ def make(run: Run) -> None:
     toy = run.args["id"]
     run.here("first", lambda tx: _set(tx, toy, "begun"), undo=lambda tx, result: _set(tx, toy, f"not {result}") and None)
     run.node("build", "toybox", nodes.NewCall("ensure_toy", {"id": toy}), undo=nodes.NewCall("absent_toy", {"id": toy}))
-    run.wait("dry", lambda conn: True if toy not in run.cloud.memory["wet"] else None, "dry", 60)
+    run.wait("dry", "h", lambda conn: True if toy not in run.cloud.memory["wet"] else None, "dry", 60)
     run.here("last", lambda tx: _set(tx, toy, "done"))
 
 

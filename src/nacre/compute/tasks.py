@@ -1,9 +1,9 @@
 """What takes more than one step: create, delete, and the power verbs.
 
 create   schedule (plan on a snapshot; claim, ports and host's document in one transaction) -> the image lies on the node -> the guest
-         exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it is left for the next best one, five
-         hosts at most. A failure takes all of it back and leaves ERROR with a
-         fault; a guest that could not be taken away now gets a tombstone, which its host finds whenever it comes back.
+         exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it, or dies before the guest is told to
+         run, is left for the next best one, five hosts at most. A failure takes all of it back and leaves ERROR with a fault; a guest that
+         could not be taken away now gets a tombstone, which its host finds whenever it comes back.
 delete   the guest is gone from its host (a host that is down gets a tombstone), then ports, allocation and rows.
 power    one call to the node, then the final state. What the node answers is written as seen.
 
@@ -21,7 +21,7 @@ from nacre import network, placement
 from nacre.compute import explanation, plan, states, tables
 from nacre.core import db, journal, nodes
 from nacre.core.errors import Conflict
-from nacre.core.tasks import Cancelled, Run, StepFailed, steps_of, task
+from nacre.core.tasks import Cancelled, HostDown, Run, StepFailed, steps_of, task
 from nacre.core.timeline import without_hosts
 
 IMAGE_SECONDS, GUEST_SECONDS, WIRES_SECONDS, POWER_SECONDS = 900.0, 300.0, 120.0, 120.0
@@ -222,8 +222,6 @@ def create_server(run: Run) -> None:
             raise problem
         _take_away(run, server_id, host, len(tried))
         run.here(f"unschedule:{len(tried)}", lambda tx: _unschedule(tx, run))
-    run.wait("wired", lambda conn: network.unwired(conn, host, server_id) is None or None,
-             lambda conn: f"applied:{network.unwired(conn, host, server_id) or host}", WIRES_SECONDS)  # fmt: skip
     done = run.node("ensure_power", host, nodes.NewCall("ensure_power", {"server_id": server_id, "power": "running"}, POWER_SECONDS))
     run.here("finish", lambda tx: finish(tx, run, states.ACTIVE, done, launched_at=tx.now))
 
@@ -247,6 +245,11 @@ def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepF
     except Cancelled:
         raise
     except StepFailed as error:
+        return host, error
+    try:
+        run.wait(f"wired{mark}", host, lambda conn: network.unwired(conn, host, server_id) is None or None,
+                 lambda conn: f"applied:{network.unwired(conn, host, server_id) or host}", WIRES_SECONDS)  # fmt: skip
+    except HostDown as error:
         return host, error
     return host, None
 

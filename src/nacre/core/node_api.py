@@ -256,11 +256,13 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 def expire_calls(cloud: Cloud, who: System) -> None:
-    """Loop: a call whose host did not answer in time, or has died, has failed; its task goes on. A tombstone waits for ever."""
+    """Loop: a call whose host did not answer in time, or has died, has failed, and so has what waits for a host that died; their tasks
+    go on. A tombstone waits for ever."""
     now, c = clock.utcnow(), nodes.calls.c
     with cloud.db.read() as conn:
         rows = list(conn.execute(sa.select(c.id, c.host, c.deadline).where(c.state == "open", c.deadline.is_not(None))))
-        silent = {row.name for row in nodes.all_hosts(conn) if not nodes.alive(row)} if rows else set()
+        waited_for = tasks.waited_for(conn)
+        silent = {row.name for row in nodes.all_hosts(conn) if not nodes.alive(row)} if rows or waited_for else set()
     dead = _dead(cloud.memory.setdefault("silent hosts", {}), silent, time.monotonic())
     for row in rows:
         late = row.deadline < now
@@ -268,6 +270,9 @@ def expire_calls(cloud: Cloud, who: System) -> None:
             with cloud.db.write(who) as tx:
                 nodes.finish(tx, row.id, False, None, f"host {row.host} {'did not answer in time' if late else 'is down'}", "")
                 tasks.wake(tx, f"call:{row.id}")
+    for host in dead & waited_for:
+        with cloud.db.write(who) as tx:
+            tasks.host_died(tx, host, f"host {host} is down")
 
 
 def _dead(since: dict[str, float], silent: Collection[str], now: float) -> set[str]:

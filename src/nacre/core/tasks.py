@@ -7,7 +7,8 @@ function simply runs anew:
     run.here(name, do)         database only: `do(tx)` and the step's row are one transaction - exactly once
     run.node(name, host, ...)  on a node: the call is a row written with the step, then the task is *parked* (no thread, no lease)
                                until the report re-queues it - at least once, so node verbs are ensure_x / absent_x
-    run.wait(name, check)      until `check(conn)` gives something, looked at when a topic wakes the task and at its deadline
+    run.wait(name, host, ...)  until `check(conn)` gives something, looked at when a topic wakes the task, at its deadline, and when the
+                               host that has to do it dies
 
 A step may carry an `undo`; when the task fails or is cancelled the undos of every begun step run in reverse, as steps themselves.
 
@@ -78,6 +79,10 @@ class StepFailed(Exception):
         self.detail = detail
 
 
+class HostDown(StepFailed):
+    """The host that a step waited for has died."""
+
+
 class Cancelled(StepFailed):
     """The task was told to stop (its resource is being deleted)."""
 
@@ -143,6 +148,27 @@ def wake(tx: db.Tx, topic: str) -> None:
     """Re-queues the tasks parked on `topic`."""
     if tx.execute(tasks.update().where(tasks.c.state == "parked", tasks.c.waiting == topic).values(state="queued", waiting=None)).rowcount:
         tx.ring("tasks")
+
+
+def _waits() -> sa.Select[Any]:
+    """Steps of open tasks that wait for a host, calls aside."""
+    unfinished = sa.and_(tasks.c.state.in_(OPEN), tasks.c.finished_at.is_(None))
+    waiting = sa.and_(steps.c.state == "waiting", steps.c.call_id.is_(None), steps.c.host.is_not(None))
+    join = steps.join(tasks, tasks.c.id == steps.c.task_id)
+    return sa.select(steps.c.task_id, steps.c.name, steps.c.host).select_from(join).where(unfinished, waiting)
+
+
+def waited_for(conn: db.Conn) -> set[str]:
+    return {row.host for row in conn.execute(_waits())}
+
+
+def host_died(tx: db.Tx, host: str, why: str) -> None:
+    """What waits for `host` does so in vain: the steps have failed, their tasks go on."""
+    for step in tx.all(_waits().where(steps.c.host == host)):
+        values = {"state": "failed", "result": {"error": why}, "finished_at": tx.now}
+        tx.update(steps, {"task_id": step.task_id, "name": step.name, "state": "waiting"}, **values)
+        tx.update(tasks, {"id": step.task_id, "state": "parked"}, state="queued", waiting=None)
+    tx.ring("tasks")
 
 
 def is_open(conn: db.Conn, resource: str) -> bool:
@@ -226,14 +252,17 @@ class Run:
         except StepFailed as error:
             _log.warning("task %s could not undo %s on %s: %s", self.id, name, host, error)
 
-    def wait(self, name: str, check: Callable[[sa.Connection], Any], topic: Topic, seconds: float) -> Any:
-        """What `check(conn)` gives as soon as it is not None; looked at whenever `topic` wakes the task. Raises StepFailed at the end.
+    def wait(self, name: str, host: str, check: Callable[[sa.Connection], Any], topic: Topic, seconds: float) -> Any:
+        """What `check(conn)` gives as soon as it is not None; looked at whenever `topic` wakes the task. Raises StepFailed at the end,
+        HostDown when `host` dies meanwhile.
         What waits for several gives a function: the topic of the one that is missing when the task is parked."""
         row = self._begun(name)
         if row is not None and row.state == "done":
             return row.result
+        if row is not None and row.state == "failed":
+            raise HostDown(row.result["error"])
         if row is None:
-            db.again(lambda: self._begin_wait(name, seconds))
+            db.again(lambda: self._begin_wait(name, host, seconds))
         collecting = self.phase == "collecting"  # what came since the task failed does not count any more
         with self.cloud.db.read() as conn:
             value, instant = None if collecting else check(conn), leases.now(conn)
@@ -246,14 +275,18 @@ class Run:
             self._may_wait()
         if over:
             raise StepFailed(f"{name}: nothing came in {seconds:.0f} s")
-        db.again(lambda: self._park(topic, begun.until, check))
+        db.again(lambda: self._park(topic, begun.until, lambda conn: check(conn) is not None or self._in_vain(conn, name)))
         raise Parked
 
-    def _begin_wait(self, name: str, seconds: float) -> None:
+    def _in_vain(self, conn: sa.Connection, name: str) -> bool:
+        query = sa.select(steps.c.state).where(steps.c.task_id == self.id, steps.c.name == name)
+        return bool(conn.execute(query).scalar() == "failed")
+
+    def _begin_wait(self, name: str, host: str, seconds: float) -> None:
         with self.cloud.db.write(self) as tx:
             self._mine(tx)
             boot, instant = leases.now(tx)
-            self._record(tx, name, state="waiting", boot=boot, until=instant + seconds)
+            self._record(tx, name, state="waiting", host=host, boot=boot, until=instant + seconds)
 
     def _finish_step(self, name: str, value: Any) -> None:
         self._fault("before", name)
@@ -262,13 +295,13 @@ class Run:
             tx.update(steps, {"task_id": self.id, "name": name}, state="done", result=value, finished_at=tx.now)
         self._fault("after", name)
 
-    def _park(self, on: Topic, until: float | None, check: Callable[[sa.Connection], Any] | None = None) -> None:
+    def _park(self, on: Topic, until: float | None, check: Callable[[sa.Connection], bool] | None = None) -> None:
         """Sleep until `topic`; what came between looking and parking is seen by looking again inside the transaction."""
         with self.cloud.db.write(self) as tx:
             self._mine(tx)
             topic = on if isinstance(on, str) else on(tx.conn)
             call_done = topic.startswith("call:") and nodes.outcome(tx.conn, topic[5:])[0] != "open"
-            ready = call_done or (check is not None and check(tx.conn) is not None)
+            ready = call_done or (check is not None and check(tx.conn))
             state = "queued" if ready else "parked"
             tx.update(tasks, {"id": self.id}, state=state, waiting=topic, until=until, boot=leases.now(tx)[0], owner=None, updated_at=tx.now)
             if ready:
