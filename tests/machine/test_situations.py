@@ -1,6 +1,6 @@
 """What a course makes go wrong on purpose, judged by what guests do: their traffic, and an uptime that never goes back.
 
-Here are Nacre away, libvirtd away, the second server of an image, refused credentials. The others: test_server_life.py
+Here are Nacre away, libvirtd away, the second server of an image, refused credentials, what is offered of a host. The others: test_server_life.py
 (a guest destroyed behind our back, no host that fits), test_security.py (one address in two projects, a closed port that opens).
 
 One cloud with two guests of one image: `steady` is never touched, whatever happens; to `other` things happen.
@@ -10,6 +10,7 @@ import json
 import os
 import time
 import urllib.error
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,3 +210,83 @@ def test_what_only_administrators_may(cloud: Situation, command: str, reason: st
     assert "403" in told and told.endswith(reason), told
     for kind in ("network", "image", "flavor"):
         assert "mine" not in cloud.course.openstack("admin", kind, "list", "-f", "value", "-c", "Name").split()
+
+
+# 9: more is offered of the processors than there are, and never all of the memory
+
+
+class Offer:
+    """What placement and the hypervisor's row say of the one host."""
+
+    def __init__(self, course: Course) -> None:
+        self.admin = Rest(course, "admin")
+        provider = self.admin("GET", "/placement/resource_providers")["resource_providers"][0]["uuid"]
+        self.provider, self.path = provider, f"/placement/resource_providers/{provider}"
+
+    def inventory(self, name: str) -> dict[str, float]:
+        return dict(self.admin("GET", f"{self.path}/inventories")["inventories"][name])
+
+    def capacity(self, name: str) -> int:
+        found = self.inventory(name)
+        return int((found["total"] - found["reserved"]) * found["allocation_ratio"])
+
+    def used(self, name: str) -> int:
+        return int(self.admin("GET", f"{self.path}/usages")["usages"][name])
+
+    def take(self, consumer: str, processors: int) -> None:
+        wanted = {"resource_provider": {"uuid": self.provider}, "resources": {"VCPU": processors}}
+        self.admin("PUT", f"/placement/allocations/{consumer}", {"allocations": [wanted]})
+
+    def hypervisor(self) -> dict[str, int]:
+        return dict(self.admin("GET", "/compute/v2.1/os-hypervisors/detail")["hypervisors"][0])
+
+
+def _does_not_fit(cloud: Situation, name: str, why: str) -> None:
+    """The last that one thing is missing for."""
+    words = ("--image", "big", "--flavor", "small", "--network", "net1", name)
+    cloud.course.openstack("demo", "server", "create", *words)
+    until(lambda: cloud.course.value("demo", "status", "server", "show", name) == "ERROR", 60)
+    assert "No valid host was found" in cloud.course.value("demo", "fault", "server", "show", name)
+    fault = cloud.course.value("admin", "fault", "server", "show", cloud.course.value("demo", "id", "server", "show", name))
+    assert why in fault, fault
+    cloud.course.openstack("demo", "server", "delete", "--wait", name)
+
+
+def test_reserved_memory_is_never_handed_out(cloud: Situation, steady: Guest, other: Guest) -> None:
+    """Two guests have 64 MiB each; what is left is for one more, and one MiB short of a second."""
+    offer, reserved = Offer(cloud.course), 512
+    total, used = int(offer.inventory("MEMORY_MB")["total"]), offer.used("MEMORY_MB")
+    assert used == 128 and offer.capacity("MEMORY_MB") == total - reserved
+    shown = offer.hypervisor()
+    assert (shown["memory_mb"], shown["memory_mb_used"], shown["free_ram_mb"]) == (total, used + reserved, total - used - reserved)
+    with steady.undisturbed():
+        configure(cloud.course, "DEFAULT", "reserved_host_memory_mb", str(total - used - 64 - 63))
+        until(lambda: offer.capacity("MEMORY_MB") == used + 64 + 63, 20)
+        third = create(cloud.course, "third", image="big")
+        _does_not_fit(cloud, "fourth", f"MEMORY_MB: 64 requested, 63 of {used + 64 + 63} free")
+        third.reached()
+        third.typed("delete", "--wait")
+        configure(cloud.course, "DEFAULT", "reserved_host_memory_mb", str(reserved))
+        until(lambda: offer.capacity("MEMORY_MB") == total - reserved, 20)
+
+
+def test_each_processor_is_handed_out_sixteen_times(cloud: Situation, steady: Guest, other: Guest) -> None:
+    """32 of 2. All but two are taken by consumers of placement's that are no servers: guests would be too many for a machine of 2."""
+    offer, processors = Offer(cloud.course), os.cpu_count() or 1
+    assert offer.inventory("VCPU")["total"] == offer.hypervisor()["vcpus"] == processors and offer.capacity("VCPU") == 4 * processors
+    with steady.undisturbed():
+        configure(cloud.course, "DEFAULT", "cpu_allocation_ratio", "16.0")
+        until(lambda: offer.capacity("VCPU") == 16 * processors, 20)
+        consumers = []
+        while left := 16 * processors - offer.used("VCPU") - 1:
+            offer.take(consumer := str(uuid.uuid4()), min(left, processors))
+            consumers.append(consumer)
+        last = create(cloud.course, "last", image="big")
+        assert offer.used("VCPU") == 16 * processors and offer.hypervisor()["vcpus"] == processors
+        _does_not_fit(cloud, "too-many", f"VCPU: 1 requested, 0 of {16 * processors} free")
+        last.reached()
+        last.typed("delete", "--wait")
+        for consumer in consumers:
+            offer.admin("DELETE", f"/placement/allocations/{consumer}")
+        assert offer.used("VCPU") == 2
+        configure(cloud.course, "DEFAULT", "cpu_allocation_ratio", "4.0")
