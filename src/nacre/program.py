@@ -33,7 +33,7 @@ from nacre.core.errors import Error
 from nacre.core.http import App, Service
 from nacre.core.loops import Loop, Loops
 from nacre.core.policy import Policy
-from nacre.core.worker import Worker
+from nacre.core.worker import Fault, Worker, no_fault
 from nacre.identity import loops as identity_loops
 from nacre.identity import routes as identity_routes
 from nacre.image import loops as image_loops
@@ -116,14 +116,14 @@ def serve_api(home: Home, config: Config, sockets: Sequence[socket.socket], node
         cloud.db.close()
 
 
-def run_worker(home: Home, config: Config) -> None:
-    """The `nacre worker` process; returns when told to stop."""
+def run_worker(home: Home, config: Config, fault: Fault = no_fault) -> None:
+    """The `nacre worker` process; returns when told to stop. `fault`: as of `worker.run_one`."""
     cloud = make_cloud(home, config, "worker")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    here = f"{socket.gethostname()[:48]}-{home.mark}"  # a home has one worker at a time: the next one goes on with the loops at once
-    worker, loops = Worker(cloud, f"worker-{ids.hex_id()[:8]}"), Loops(cloud, LOOPS, here)
+    here = f"{socket.gethostname()[:40]}-{home.mark}"  # a home has one worker at a time: the next one goes on with tasks and loops at once
+    worker, loops = Worker(cloud, here, fault=fault), Loops(cloud, LOOPS, here)
     worker.start()
     loops.start()
     stop.wait()

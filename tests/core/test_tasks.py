@@ -1,5 +1,7 @@
 """Durable tasks: a toy cloud service whose steps write rows and call a node, under the harness."""
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +11,7 @@ import sqlalchemy as sa
 
 from conftest import make_cloud
 from core import durability as harness
+from fake_node import until
 from nacre.core import db, leases, nodes, tasks, worker
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
@@ -169,6 +172,50 @@ def test_who_lost_the_lease_stands_down_and_undoes_nothing(box: Toybox, stage: h
     with box.cloud.db.write(WHO) as tx:
         tx.update(tasks.tasks, {"resource": f"toy:{toy}"}, until=0.0)
     harness.settle(stage)
+    check(box, toy, True)
+
+
+def test_the_next_worker_of_a_place_goes_on_at_once_and_one_that_only_stalled_stands_down(box: Toybox, stage: harness.Stage) -> None:
+    toy, stalled, go_on = begin(box), threading.Event(), threading.Event()
+
+    def fault(when: str, step: str) -> None:
+        if (when, step) == ("before", "last"):
+            stalled.set()
+            go_on.wait(30)
+
+    first, second = worker.Worker(box.cloud, "here", threads=1, fault=fault), worker.Worker(box.cloud, "here", threads=1)
+    first.start()
+    until(lambda: stage.act(stage) or stalled.is_set())
+    until(stalled.is_set)
+    begun = time.monotonic()
+    second.start()
+    until(lambda: row(box, toy).state == "done")
+    assert time.monotonic() - begun < worker.LEASE / 3
+    go_on.set()
+    first.stop()
+    second.stop()
+    check(box, toy, True)
+
+
+def test_a_task_whose_end_cannot_be_written_now_is_not_undone(box: Toybox, stage: harness.Stage) -> None:
+    toy, refused = begin(box), []
+
+    def full(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE tasks") and "finished_at" in statement.partition("WHERE")[0] and not refused:
+            refused.append(statement)
+            raise OSError("there is no room")
+
+    sa.event.listen(box.cloud.db.engine, "before_cursor_execute", full)
+    try:
+        with pytest.raises(OSError):
+            while worker.run_one(box.cloud, "a/0", WHO) or stage.act(stage):
+                pass
+    finally:
+        sa.event.remove(box.cloud.db.engine, "before_cursor_execute", full)
+    check(box, toy, True)
+    assert worker.run_one(box.cloud, "a/0", WHO)
+    with box.cloud.db.read() as conn:
+        assert tasks.history(conn, f"toy:{toy}")[0].state == "done"
     check(box, toy, True)
 
 

@@ -71,8 +71,10 @@ class Service:
 
 
 class Supervisor:
-    def __init__(self, home: Home, config: Config) -> None:
-        self.home, self.folder = home, home.path / "run"
+    """`command(home, words...)` gives the arguments that run a verb."""
+
+    def __init__(self, home: Home, config: Config, command: Callable[..., list[str]] = command) -> None:
+        self.home, self.folder, self.command = home, home.path / "run", command
         self.fingerprint = fingerprint(home)
         self.poll = select.poll()
         self.ending = False
@@ -90,14 +92,14 @@ class Supervisor:
 
     def _starter(self, *words: str) -> Callable[[int], subprocess.Popen[bytes]]:
         def start(output: int) -> subprocess.Popen[bytes]:
-            return subprocess.Popen(command(self.home, *words), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            return subprocess.Popen(self.command(self.home, *words), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                     env=ENVIRONMENT, cwd="/", start_new_session=True)  # fmt: skip
 
         return start
 
     def _node_starter(self, host: Host) -> Callable[[int], subprocess.Popen[bytes]]:
         def start(output: int) -> subprocess.Popen[bytes]:
-            return host.spawn(command(self.home, "node", "--host", str(host.number)), env=ENVIRONMENT, output=output)
+            return host.spawn(self.command(self.home, "node", "--host", str(host.number)), env=ENVIRONMENT, output=output)
 
         return start
 

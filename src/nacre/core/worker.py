@@ -1,8 +1,10 @@
 """The worker's half of durable tasks: claim, run as far as it goes, unwind, renew leases (theory: `tasks.py`).
 
 Races: two workers may look at the same task; the claim is one `UPDATE` in a write transaction. A lease is renewed by a thread of its
-own every third of its time; a worker stalled for longer loses the task and notices at its next step. A database that goes away in the
-middle of a step is no failure of the task: its thread stands down and, when the database is back, claims what it still holds.
+own every third of its time; a worker stalled for longer loses the task and notices at its next step. Of a place (a home, which has one
+worker at a time) the next worker does not wait for leases: what the one before was running is queued again, and if that one only stalled
+it stands down like any other. A database that goes away in the middle of a step is no failure of the task: its thread stands down and,
+when the database is back, claims what it still holds; neither is one that cannot take the end of a task that has done all its steps.
 """
 
 import logging
@@ -13,11 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.core import db, leases, log
+from nacre.core import db, ids, leases, log
 from nacre.core.cloud import Cloud
 from nacre.core.tasks import KINDS, OPEN, Cancelled, Collected, Lost, Parked, Run, StepFailed, steps, tasks
 
 LEASE = 30.0
+Fault = Callable[[str, str], None]
 _log = logging.getLogger("nacre.tasks")
 
 
@@ -49,7 +52,11 @@ def _runnable(instant: tuple[str, float], owner: str) -> sa.Select[Any]:
     return sa.select(tasks.c.seq).where(tasks.c.finished_at.is_(None), free, ~blocked).order_by(tasks.c.seq).limit(1)
 
 
-def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Callable[[str, str], None] = lambda when, step: None) -> bool:
+def no_fault(when: str, step: str) -> None:
+    pass
+
+
+def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Fault = no_fault) -> bool:
     """Claim and run one task as far as it goes; False when there was none. Raises db.Unreachable: the task is still `owner`'s.
     `fault(when, step)` is the tests' way in."""
     claimed = claim(cloud, owner, who)
@@ -63,11 +70,12 @@ def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Callable[[str, str], N
         if failing is None:
             try:
                 KINDS[row.kind].function(run)
-                run.end("done", None)
             except db.Unreachable:
                 raise
             except Exception as error:
                 _unwind(run, error, recorded=False)
+            else:
+                run.end("done", None)
         else:
             _collect(run, KINDS[row.kind].function)
             told = failing.result
@@ -102,10 +110,12 @@ def _collect(run: Run, function: Callable[[Run], None]) -> None:
 
 
 class Worker:
-    """Threads that run tasks until told to stop; woken by the bell `tasks`, and by the clock for what no bell told."""
+    """Threads that run tasks until told to stop; woken by the bell `tasks`, and by the clock for what no bell told. `place` names the one
+    worker after the other that works there."""
 
-    def __init__(self, cloud: Cloud, owner: str, threads: int = 4, poll: float = 2.0) -> None:
-        self.cloud, self.owner, self.poll = cloud, owner, poll
+    def __init__(self, cloud: Cloud, place: str, threads: int = 4, poll: float = 2.0, fault: Fault = no_fault) -> None:
+        self.cloud, self.place, self.poll, self.fault = cloud, place, poll, fault
+        self.owner = f"{place}.{ids.hex_id()[:8]}"
         self._wake = threading.Condition()
         self._rung, self._stopping = 0, False
         cloud.bells.listen("tasks", self._ring)
@@ -133,7 +143,7 @@ class Worker:
         while not self._stopping:
             heard = self._rung
             try:
-                if run_one(self.cloud, owner, who):
+                if run_one(self.cloud, owner, who, self.fault):
                     continue
             except db.Unreachable:
                 clock_wait = 0.5
@@ -146,8 +156,23 @@ class Worker:
                 if self._rung == heard and not self._stopping:
                     self._wake.wait(clock_wait)
 
+    def _inherit(self) -> None:
+        of_us = tasks.c.owner.startswith(f"{self.place}.", autoescape=True)
+        left = sa.and_(tasks.c.state == "running", of_us, ~tasks.c.owner.startswith(f"{self.owner}/", autoescape=True))
+        with self.cloud.db.write(_Idle()) as tx:
+            if tx.execute(tasks.update().where(left).values(state="queued", owner=None, updated_at=tx.now)).rowcount:
+                tx.ring("tasks")
+
     def _renew(self) -> None:
-        mine = tasks.c.owner.like(f"{self.owner}/%")
+        inherited = False
+        while not inherited and not self._stopping:
+            try:
+                self._inherit()
+                inherited = True
+            except db.Unreachable:
+                with self._wake:
+                    self._wake.wait(0.5)
+        mine = tasks.c.owner.startswith(f"{self.owner}/", autoescape=True)
         while not self._stopping:
             with self._wake:
                 self._wake.wait(LEASE / 3)

@@ -47,10 +47,10 @@ class Source(Protocol):
         """Results, applied and seen of docs/node-contract.md."""
 
     def image(self, image_id: str) -> AbstractContextManager[Bytes]:
-        """The bytes of an image; an end that comes too soon raises. NodeError if the control plane does not give it."""
+        """The bytes of an image. NodeError if the control plane does not give it, Unreachable if it is lost on the way."""
 
     def put_image(self, image_id: str, file: IO[bytes]) -> None:
-        """Gives the control plane the bytes of an image that it asked for. NodeError if it does not take them."""
+        """Gives the control plane the bytes of an image that it asked for. NodeError if it does not take them, Unreachable if it is lost."""
 
     def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
         """What the guest with `address` on the network or router `owner` may know about itself."""
@@ -95,10 +95,14 @@ class HttpSource:
 
     @contextlib.contextmanager
     def image(self, image_id: str) -> Iterator[Bytes]:
-        with self._get(f"/node/v1/images/{quote(image_id, safe='')}", 60) as answer:
-            if answer.status != 200:
-                raise NodeError(f"image {image_id} is not available to this host", answer.read(2000).decode(errors="replace"))
-            yield answer
+        lost = f"image {image_id} could not be fetched"
+        try:
+            with self._get(f"/node/v1/images/{quote(image_id, safe='')}", 60) as answer:
+                if answer.status != 200:
+                    raise _refusal(answer.status, f"image {image_id} is not available to this host", answer.read(2000))
+                yield _Whole(answer, lost)
+        except ControlPlaneDown as error:
+            raise Unreachable(lost, str(error)) from error
 
     def put_image(self, image_id: str, file: IO[bytes]) -> None:
         connection = self._connect(600)
@@ -107,13 +111,13 @@ class HttpSource:
         try:
             connection.request("PUT", f"/node/v1/images/{quote(image_id, safe='')}", file, {"Content-Length": str(size), **self.headers})
             answer = connection.getresponse()
-            told = answer.read(2000).decode(errors="replace")
+            told = answer.read(2000)
         except (OSError, http.client.HTTPException) as error:
-            raise NodeError(f"image {image_id} could not be sent", f"{type(error).__name__}: {error}") from error
+            raise Unreachable(f"image {image_id} could not be sent", f"{type(error).__name__}: {error}") from error
         finally:
             self._drop(connection)
         if answer.status != 200:
-            raise NodeError(f"image {image_id} is not accepted", f"{answer.status} {told}")
+            raise _refusal(answer.status, f"image {image_id} is not accepted", told)
 
     def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
         with self._get("/node/v1/metadata?" + urlencode({kind: owner, "address": address}), 10) as answer:
@@ -132,7 +136,7 @@ class HttpSource:
         except (ControlPlaneDown, OSError, http.client.HTTPException) as error:
             raise Unreachable(f"the config drive of server {server_id} could not be fetched", str(error)) from error
         if answer.status != 200:
-            raise NodeError(f"there is no config drive for server {server_id}", f"{answer.status} {body[:200]!r}")
+            raise _refusal(answer.status, f"there is no config drive for server {server_id}", body)
         found: dict[str, Any] = msgspec.json.decode(body)["files"]
         return found
 
@@ -192,6 +196,27 @@ class HttpSource:
             yield answer
         finally:
             self._drop(connection)
+
+
+class _Whole:
+    """A body that ends where it was said to; a connection that ends before is `lost`."""
+
+    def __init__(self, answer: http.client.HTTPResponse, lost: str) -> None:
+        self.answer, self.lost = answer, lost
+
+    def read(self, amount: int, /) -> bytes:
+        try:
+            content = self.answer.read(amount)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(self.lost, f"{type(error).__name__}: {error}") from error
+        if amount and not content and self.answer.length:
+            raise Unreachable(self.lost, f"the connection ended {self.answer.length} bytes too soon")
+        return content
+
+
+def _refusal(status: int, why: str, told: bytes) -> NodeError:
+    """What an answer that is none means: in trouble of its own the control plane may say something else a moment later."""
+    return (Unreachable if status >= 500 else NodeError)(why, f"{status} {told[:2000].decode(errors='replace')}")
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -123,8 +123,14 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob("*.part"):
             part.unlink()
-        found = [msgspec.json.decode(path.read_bytes(), type=Result) for path in sorted(folder.iterdir())]
-        self._kept = {result.id: result for result in found}
+        self._kept: dict[str, Result] = {}
+        for path in sorted(folder.iterdir()):
+            try:
+                result = msgspec.json.decode(path.read_bytes(), type=Result)
+            except msgspec.MsgspecError:
+                path.unlink()  # cut off by a power cut
+            else:
+                self._kept[result.id] = result
 
     def put(self, result: Result) -> None:
         with self._lock:

@@ -65,7 +65,7 @@ def _control_plane(home: Home, host: str, folder: Path, over: threading.Event) -
 
 def _fake_agent(config: Config, host: str, folder: Path, source: Source) -> Agent:
     hypervisor = FakeHypervisor(host, folder=folder / "node" / "guests")
-    return Agent(host, folder / "node", source, hypervisor, FakeWires(), address="192.0.2.1")
+    return Agent(host, folder / "node", source, hypervisor, FakeWires(folder=folder / "node" / "wires"), address="192.0.2.1")
 
 
 def _real_agent(config: Config, host: str, folder: Path, source: Source) -> Agent:

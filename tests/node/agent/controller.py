@@ -23,6 +23,9 @@ class Controller:
         self.seen: dict[str, Any] = {}
         self.powers: set[str] = set()
         self.images: dict[str, bytes] = {}
+        self.taken: dict[str, bytes] = {}
+        self.cut_off = 0  # so many of the next images end in the middle
+        self.troubles = 0  # so many of the next requests about images find it in trouble
         self.feeds: list[dict[str, Any]] = []
         self.refuse_reports = False
         self.bell = threading.Condition()
@@ -107,10 +110,36 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path.startswith("/node/v1/images/"):
             found = self.server.controller.images.get(url.path.rpartition("/")[2])
+            if self._in_trouble() or self._cut_off(found or b""):
+                return
         else:
             query = parse_qs(url.query)
             found = json.dumps({"server_id": query["network"][0] + query["address"][0]}).encode() if "network" in query else None
         self._answer(404 if found is None else 200, found or b"none")
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self._in_trouble():
+            self.server.controller.taken[self.path.rpartition("/")[2]] = content
+            self._answer(200, b"{}")
+
+    def _in_trouble(self) -> bool:
+        controller = self.server.controller
+        controller.troubles -= 1
+        if controller.troubles >= 0:
+            self._answer(503, b"later")
+        return controller.troubles >= 0
+
+    def _cut_off(self, content: bytes) -> bool:
+        controller = self.server.controller
+        controller.cut_off -= 1
+        if controller.cut_off >= 0:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+        return controller.cut_off >= 0
 
     def _answer(self, status: int, body: bytes) -> None:
         try:

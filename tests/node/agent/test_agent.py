@@ -1,3 +1,4 @@
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -354,3 +355,42 @@ def test_metadata_and_images(node: Node) -> None:
     node.stack.close()
     with pytest.raises(ControlPlaneDown):
         source.metadata("network", "n1", "10.0.0.5")
+
+
+def test_an_image_that_is_lost_on_its_way_is_asked_for_again(node: Node) -> None:
+    """The api was killed meanwhile: what it owes comes a moment later, so nothing has failed."""
+    node.controller.images["i1"] = b"x" * 3_000_000
+    source = SocketSource(node.socket)
+
+    def fetched() -> int:
+        with source.image("i1") as file:
+            return sum(len(chunk) for chunk in iter(lambda: file.read(1 << 20), b""))
+
+    for trouble in ("cut_off", "troubles"):
+        setattr(node.controller, trouble, 1)
+        with pytest.raises(Unreachable, match="image i1"):
+            fetched()
+        assert fetched() == 3_000_000
+    node.controller.troubles = 1
+    node.start()
+    node.controller.call("c", "ensure_server", {"spec": spec(), "power": "running"})
+    assert node.controller.result("c")["ok"]
+    node.controller.call("snapshot", "upload_image", {"server_id": SERVER, "image_id": "i2", "power": "running"}, fence=(1, 2))
+    assert node.controller.result("snapshot")["ok"] and node.controller.taken["i2"].startswith(b"QFI")
+    node.stack.close()
+    with pytest.raises(Unreachable, match="could not be fetched"):
+        fetched()
+    with pytest.raises(Unreachable, match="could not be sent"):
+        source.put_image("i2", io.BytesIO(b"content"))
+
+
+def test_a_result_that_a_power_cut_has_cut_off_is_no_result(node: Node) -> None:
+    node.start()
+    node.controller.refuse_reports = True
+    node.controller.call("c", "ensure_server", {"spec": spec(), "power": "running"})
+    node.controller.until(lambda: list((node.folder / "node/results").glob("c")))
+    node.agent.stop()
+    (node.folder / "node/results/c").write_bytes(b"")
+    node.controller.refuse_reports = False
+    node.restart()
+    assert node.controller.result("c")["ok"], "the call came again"
