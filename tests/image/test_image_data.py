@@ -19,7 +19,7 @@ from nacre import image
 from nacre.core import ids
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
-from nacre.image import loops, store, tables
+from nacre.image import loops, stores, tables
 from nacre.image.service import data, images
 
 WHO = System("req-test")
@@ -165,9 +165,19 @@ def status(cloud: Cloud, image_id: str) -> str:
     return found.status if found else "gone"
 
 
+def folder(cloud: Cloud) -> Path:
+    store = stores.all_of(cloud)["file"]
+    assert isinstance(store, stores.FileStore)
+    return store.folder
+
+
+def names(cloud: Cloud) -> set[str]:
+    return {entry.name for entry in folder(cloud).iterdir() if entry.is_file()}
+
+
 def age(cloud: Cloud) -> None:
     """Everything in the folder becomes older than the time a new part is given."""
-    for entry in store.folder(cloud).iterdir():
+    for entry in folder(cloud).iterdir():
         os.utime(entry, (1, 1))
 
 
@@ -186,8 +196,8 @@ home = TestHome(Path(sys.argv[1]))
 cloud = Cloud(home=home, config=Config(), bells=Bells(None), db=Database(home.database_url), policies={}, authenticate=None)
 with cloud.db.read() as conn:
     image = by_id(conn, sys.argv[2])
-part = data.begin(cloud, System("req-child"), image)
-part.write(b"half")
+arrival = data.begin(cloud, System("req-child"), image)
+arrival.intake.write(b"half")
 print("begun", flush=True)
 time.sleep(60)
 """
@@ -204,7 +214,7 @@ def test_a_killed_uploader_is_noticed(cloud: Cloud) -> None:
         age(cloud)
         loops.reclaim_uploads(cloud, WHO)
         loops.tidy_files(cloud, WHO)
-        assert (status(cloud, found.id), len(list(store.folder(cloud).iterdir()))) == ("saving", 1), "it lives"
+        assert (status(cloud, found.id), len(names(cloud))) == ("saving", 1), "it lives"
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -212,26 +222,26 @@ def test_a_killed_uploader_is_noticed(cloud: Cloud) -> None:
         child.stdout.close()
     loops.reclaim_uploads(cloud, WHO)
     loops.tidy_files(cloud, WHO)
-    assert (status(cloud, found.id), list(store.folder(cloud).iterdir())) == ("queued", [])
-    part = data.begin(cloud, WHO, found)
-    part.write(b"whole")
-    data.end(cloud, WHO, part)
+    assert (status(cloud, found.id), names(cloud)) == ("queued", set())
+    arrival = data.begin(cloud, WHO, found)
+    arrival.intake.write(b"whole")
+    data.end(arrival)
     assert status(cloud, found.id) == "active"
 
 
 def test_files_that_no_row_vouches_for(cloud: Cloud) -> None:
     lost, gone, kept = queued(cloud), queued(cloud), queued(cloud)
-    part = data.begin(cloud, WHO, kept)
-    part.write(b"kept")
-    data.end(cloud, WHO, part)
+    arrival = data.begin(cloud, WHO, kept)
+    arrival.intake.write(b"kept")
+    data.end(arrival)
     with cloud.db.write(WHO) as tx:
         tx.update(tables.images, {"id": gone.id}, status="deleted", deleted_at=tx.now)
     strange = ids.uuid()
     for name in (lost.id, gone.id, strange, "notes.txt", f"{lost.id}.part", f"{lost.id}.{ids.hex_id()}.part"):
-        (store.folder(cloud) / name).write_bytes(b"x")
+        (folder(cloud) / name).write_bytes(b"x")
     age(cloud)
     loops.tidy_files(cloud, WHO)
-    assert {entry.name for entry in store.folder(cloud).iterdir()} == {kept.id, strange, "notes.txt", f"{lost.id}.part"}
+    assert names(cloud) == {kept.id, strange, "notes.txt", f"{lost.id}.part"}
 
 
 def test_register_is_idempotent_and_checks(cloud: Cloud, tmp_path: Path) -> None:
@@ -245,24 +255,24 @@ def test_register_is_idempotent_and_checks(cloud: Cloud, tmp_path: Path) -> None
     with cloud.db.read() as conn:
         (row,) = list(conn.execute(tables.images.select()))
     assert (row.status, row.visibility, row.virtual_size, row.size) == ("active", "public", 3 << 20, 1 << 16)
-    assert [entry.name for entry in store.folder(cloud).iterdir()] == [row.id]
+    assert names(cloud) == {row.id}
 
 
 def test_a_full_disk_is_said_so(cloud: Cloud) -> None:
     import resource
 
     found = queued(cloud)
-    part = data.begin(cloud, WHO, found)
+    arrival = data.begin(cloud, WHO, found)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(Exception, match="storage media is full") as raised:
-            part.write(b"x" * 10000)
+            arrival.intake.write(b"x" * 10000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-        part.close()
+        arrival.intake.close()
     assert getattr(raised.value, "code", 0) == 413
 
 

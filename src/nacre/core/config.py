@@ -12,13 +12,16 @@ import hashlib
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 
 class ConfigError(Exception):
     """The configuration file cannot be used; the message names file and option."""
+
+
+ImportMethod = Literal["glance-direct", "web-download", "copy-image", "glance-download"]
 
 
 class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +37,15 @@ class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     global_physnet_mtu: int = 1500
     config_drive_format: Literal["iso9660", "vfat"] = "iso9660"
     force_config_drive: bool = False
+    enabled_backends: tuple[str, ...] = ("file:file",)
+    enabled_import_methods: tuple[ImportMethod, ...] = ("glance-direct", "web-download", "copy-image", "glance-download")
+    image_property_quota: int = 128
+    image_tag_quota: int = 128
+    image_member_quota: int = 128
+    image_size_cap: int = 1 << 40
+    limit_param_default: int = 25
+    api_limit_max: int = 1000
+    do_secure_hash: bool = True
 
 
 class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -147,6 +159,59 @@ class NetworkQuotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     quota_security_group_rule: int = 100
 
 
+class GlanceStore(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`default_backend` None: the first of `enabled_backends`."""
+
+    default_backend: str | None = None
+
+
+class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One store of `enabled_backends`, in the section of its name. `filesystem_store_datadir`: where a file store keeps its data, below the
+    home if it is relative; only the store that is called `file` has a place of its own (`images`)."""
+
+    store_description: str = ""
+    weight: int = 0
+    filesystem_store_datadir: str | None = None
+
+
+class RegisteredLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a project may have where nothing else is said, under the names that are registered with identity; -1: any number. Sizes in MiB."""
+
+    image_size_total: int = -1
+    image_stage_total: int = -1
+    image_count_total: int = -1
+    image_count_uploading: int = -1
+
+
+class ImportFiltering(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where images may be fetched from. A list of what is allowed wins over one of what is not; a host that is allowed by its name or address may
+    have an address that is not public."""
+
+    allowed_schemes: tuple[str, ...] = ("http", "https")
+    disallowed_schemes: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    disallowed_hosts: tuple[str, ...] = ()
+    allowed_ports: tuple[int, ...] = (80, 443)
+    disallowed_ports: tuple[int, ...] = ()
+
+
+class ImageImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    image_import_plugins: tuple[Literal["no_op", "inject_image_metadata", "image_conversion"], ...] = ()
+
+
+class InjectMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    ignore_user_roles: tuple[str, ...] = ("admin",)
+    inject: dict[str, str] = {}
+
+
+class ImageConversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    output_format: Literal["raw", "qcow2", "vmdk"] = "raw"
+
+
+class GlanceDownload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    extra_properties: tuple[str, ...] = ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type")
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     DEFAULT: Default = Default()
     nacre: Nacre = Nacre()
@@ -164,16 +229,49 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ml2_type_gre: Ml2TypeGre = Ml2TypeGre()
     ovs: Ovs = Ovs()
     QUOTAS: NetworkQuotas = NetworkQuotas()
+    glance_store: GlanceStore = GlanceStore()
+    registered_limits: RegisteredLimits = RegisteredLimits()
+    import_filtering_opts: ImportFiltering = ImportFiltering()
+    image_import_opts: ImageImport = ImageImport()
+    inject_metadata_properties: InjectMetadata = InjectMetadata()
+    image_conversion: ImageConversion = ImageConversion()
+    glance_download_properties: GlanceDownload = GlanceDownload()
+    stores: dict[str, Backend] = {}
+
+    def __post_init__(self) -> None:
+        kinds = self.backends
+        if len(kinds) != len(self.DEFAULT.enabled_backends) or not set(kinds.values()) <= {"file", "http"}:
+            raise ValueError("enabled_backends is not a list of  name:file  and  name:http, each name once")
+        default = self.glance_store.default_backend or next(iter(kinds), "")
+        if kinds.get(default) != "file":
+            raise ValueError(f"default_backend {default!r} is no file store of enabled_backends")
+        for name, kind in kinds.items():
+            if kind == "file" and name != "file" and not self.stores.get(name, Backend()).filesystem_store_datadir:
+                raise ValueError(f"[{name}] filesystem_store_datadir is missing")
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """Store -> its type, as `enabled_backends` says."""
+        return {name: kind for name, _, kind in (each.partition(":") for each in self.DEFAULT.enabled_backends)}
 
 
 def load(path: Path) -> Config:
     """The options in `path`, defaults where it is silent or absent. Raises ConfigError."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Config) if path.exists() else Config()
+        return msgspec.convert(_gathered(tomllib.loads(path.read_text())), Config) if path.exists() else Config()
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def _gathered(read: dict[str, Any]) -> dict[str, Any]:
+    """Upstream names a store's section after the store: those that `enabled_backends` names are `stores` here."""
+    default = read.get("DEFAULT")
+    named = default.get("enabled_backends", ()) if isinstance(default, dict) else ()
+    names = [str(each).partition(":")[0] for each in named] if isinstance(named, list) else []
+    known = set(Config.__struct_fields__)
+    return read | {"stores": {name: read.pop(name) for name in ("file", *names) if name in read and name not in known}}
 
 
 class Home:

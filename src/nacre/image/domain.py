@@ -9,6 +9,14 @@ WRITABLE = ("name", "visibility", "protected", "os_hidden", "owner", "container_
 
 
 @dataclass(frozen=True)
+class Location:
+    """Data of an image: in which store, and where there."""
+
+    store: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Image:
     """An image as other services see it. Sizes in bytes, min_disk in GiB, min_ram in MiB."""
 
@@ -32,6 +40,12 @@ class Image:
     tags: tuple[str, ...]
     created_at: datetime
     updated_at: datetime
+    locations: tuple[Location, ...] = ()
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Where users see its data; what is merely staged does not count."""
+        return tuple(each.store for each in self.locations if not each.store.startswith("os_glance_"))
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.datastructures import QueryParams
 
+from nacre.core.config import Default
 from nacre.core.errors import BadRequest
 from nacre.core.paging import Page
-from nacre.image.schema import MEMBER_STATUSES, VISIBILITIES
+from nacre.image.schema.images import MEMBER_STATUSES, VISIBILITIES
 from nacre.image.tables import images, properties, tags
 
 SORTABLE = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")
-DEFAULT_LIMIT, MOST = 25, 1000
 _NOT_FILTERS = {"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "visibility", "tag", "os_hidden"}
 _Column = sa.Column[Any]
 _TIMES: dict[str, Callable[[_Column, datetime, datetime], sa.ColumnElement[bool]]] = {
@@ -30,15 +30,15 @@ _TIMES: dict[str, Callable[[_Column, datetime, datetime], sa.ColumnElement[bool]
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)",?|([^,]+),?|,')
 
 
-def page(query: QueryParams) -> Page:
+def page(query: QueryParams, options: Default) -> Page:
     """Raises BadRequest."""
     text = query.get("limit")
     if text is not None and not re.fullmatch(r"-?\d+", text):
         raise BadRequest("limit param must be an integer")
-    limit = int(text) if text is not None else DEFAULT_LIMIT
+    limit = int(text) if text is not None else options.limit_param_default
     if limit < 0:
         raise BadRequest("limit param must be positive")
-    return Page(min(limit, MOST), query.get("marker"), _sorting(query))
+    return Page(min(limit, options.api_limit_max), query.get("marker"), _sorting(query))
 
 
 def _sorting(query: QueryParams) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from nacre.core import db, nodes
 from nacre.core.caller import Caller
 from nacre.core.cloud import Cloud
-from nacre.image import store, tables
+from nacre.image import stores, tables
 from nacre.image.domain import Image
 from nacre.image.service import access, data
 
@@ -24,11 +24,14 @@ def known(conn: db.Conn) -> set[str]:
 
 def compared(cloud: Cloud, conn: db.Conn) -> tuple[list[str], list[str]]:
     """(images whose data is not there, data that no image has). Neither is repaired: data is not ours to make or to judge."""
-    rows = conn.execute(sa.select(tables.images.c.id, tables.images.c.status))
-    status = {row.id: row.status for row in rows}
-    there = {path.name for path in store.folder(cloud).iterdir()}
-    lost = sorted(id_ for id_, now in status.items() if now in ("active", "deactivated") and id_ not in there)
-    return lost, sorted(name for name in there if name not in status and not name.endswith(".part"))
+    known, lost, strange = {row.id for row in conn.execute(sa.select(tables.images.c.id))}, set(), set()
+    held = sa.select(tables.locations).where(tables.locations.c.status == "active")
+    rows = list(conn.execute(held))
+    for store in stores.files(cloud):
+        there = store.strange()
+        lost |= {row.image_id for row in rows if row.store == store.id and row.image_id not in there}
+        strange |= {name if store.id == "file" else f"{store.id}/{name}" for name in there - known}
+    return sorted(lost), sorted(strange)
 
 
 def for_node(cloud: Cloud, host: str, image_id: str) -> tuple[int, AsyncIterator[bytes]] | None:
@@ -37,9 +40,8 @@ def for_node(cloud: Cloud, host: str, image_id: str) -> tuple[int, AsyncIterator
         image = tables.by_id(conn, image_id)
         if image is None or image.status not in ("active", "deactivated") or not _wanted(conn, host, image_id):
             return None
-    file = store.path(cloud, image_id).open("rb")
     size = image.size or 0
-    return size, data.chunks_of(file, 0, size)
+    return size, data.chunks_of(data.opened(cloud, image), size)
 
 
 def _wanted(conn: sa.Connection, host: str, image_id: str) -> bool:

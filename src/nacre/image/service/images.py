@@ -10,34 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.datastructures import QueryParams
 
-from nacre.core import db, ids, journal, paging, quota
+from nacre.core import db, ids, journal, paging, tasks
 from nacre.core.caller import Caller
-from nacre.core.errors import BadRequest, Conflict, Forbidden, NotFound, OverQuota, TooLarge
-from nacre.image import filters, states, store, tables
+from nacre.core.errors import BadRequest, Conflict, Forbidden, NotFound, TooLarge
+from nacre.image import filters, states, tables
 from nacre.image.domain import WRITABLE, Change, Image, NewImage
-from nacre.image.service import access
+from nacre.image.service import access, quotas, removal
 from nacre.image.tables import images
 
-QUOTAS = {"image_size_total": -1, "image_count_total": -1, "image_count_uploading": -1, "image_stage_total": -1}
-MOST_TAGS = MOST_PROPERTIES = 128
-
-
-def count_quota(tx: db.Tx, owner: str | None, resource: str, more: int) -> None:
-    """Raises OverQuota when `more` would pass the project's limit; counts the project's live images, MiB, or uploads."""
-    live = sa.and_(images.c.owner == owner, images.c.deleted_at.is_(None))
-    counts: dict[str, sa.Select[Any]] = {
-        "image_size_total": sa.select(sa.func.coalesce(sa.func.sum(images.c.size), 0) / (1 << 20)).where(live),
-        "image_count_total": sa.select(sa.func.count()).where(live),
-        "image_count_uploading": sa.select(sa.func.count()).where(live, images.c.status == "saving"),
-    }
-
-    def refuse(over: list[str], used: Any, allowed: Any) -> OverQuota:
-        name = over[0]
-        said = f"Resource {name} is over limit of {allowed[name]} due to current usage {used[name]} and delta {more}"
-        return OverQuota(f"Project {owner} is over a limit for [{said}]")
-
-    limits = quota.limits_of(tx, owner or "", "image", QUOTAS)
-    quota.check(tx, owner or "", limits, {resource: more}, lambda name: int(tx.scalar(counts[name])), refuse)
+_LOCATIONS = {"add": "add", "remove": "remove", "replace": "update"}
 
 
 def create_image(caller: Caller, new: NewImage) -> Image:
@@ -49,12 +30,12 @@ def create_image(caller: Caller, new: NewImage) -> Image:
     access.may_show_as(caller, visibility, whole)
     with caller.write() as tx:
         image_id = (new.id or ids.uuid()).lower()
-        count_quota(tx, owner, "image_count_total", 1)
+        quotas.count(caller.cloud, tx, owner, image_count_total=1)
         if tx.first(sa.select(images.c.id).where(images.c.id == image_id)) is not None:
             raise Conflict(f"Image ID {image_id} already exists!", kind="Duplicate")
         insert(tx, image_id, dict(new.columns) | {"owner": owner, "visibility": visibility})
-        _set_tags(tx, image_id, (), new.tags)
-        _set_properties(tx, image_id, {}, dict(new.properties))
+        _set_tags(caller, tx, image_id, (), new.tags)
+        _set_properties(caller, tx, image_id, {}, dict(new.properties))
         return _again(tx, image_id)
 
 
@@ -74,7 +55,8 @@ def _again(tx: db.Tx, image_id: str) -> Image:
 def list_images(caller: Caller, query: QueryParams) -> tuple[list[Image], bool]:
     """The page's images that the caller may see, and whether more follow. Raises BadRequest."""
     caller.require({"project_id": caller.project_id, "tenant_id": caller.project_id})
-    page, wanted = filters.page(query), [images.c.deleted_at.is_(None), images.c.status != "killed", *filters.conditions(query)]
+    page = filters.page(query, caller.cloud.config.DEFAULT)
+    wanted = [images.c.deleted_at.is_(None), images.c.status != "killed", *filters.conditions(query)]
     wanted.append(_shown_as(caller, filters.visibility(query)))
     status = filters.member_status(query)
     if not caller.allowed("context_is_admin"):
@@ -126,11 +108,14 @@ def update_image(caller: Caller, image_id: str, changes: Iterable[Change]) -> Im
         for change in changes:
             if change.name == "tags" and change.op != "remove":
                 labels = tuple(dict.fromkeys(change.value))
+            elif change.name == "locations":
+                raise Forbidden(f"It's not allowed to {_LOCATIONS[change.op]} locations if locations are invisible.")
             elif change.name in (*WRITABLE, "tags"):
                 columns[change.name] = _column(caller, image, change, whole)
             else:
                 _property(properties, change)
-        fields = set(columns) | _set_tags(tx, image_id, image.tags, labels) | _set_properties(tx, image_id, image.properties, properties)
+        fields = set(columns) | _set_tags(caller, tx, image_id, image.tags, labels)
+        fields |= _set_properties(caller, tx, image_id, image.properties, properties)
         if fields:
             tx.update(images, {"id": image_id}, updated_at=tx.now, **columns)
             journal.changed(tx, "image", image_id, "update", fields)
@@ -163,9 +148,14 @@ def _property(properties: dict[str, str | None], change: Change) -> None:
         properties[change.name] = change.value
 
 
-def _set_tags(tx: db.Tx, image_id: str, had: tuple[str, ...], wanted: tuple[str, ...]) -> set[str]:
-    if len(wanted) > MOST_TAGS:
-        raise TooLarge(f"The limit has been exceeded on the number of allowed image tags. Attempted: {len(wanted)}, Maximum: {MOST_TAGS}")
+def _within(most: int, what: str, had: int, wanted: int) -> None:
+    """Raises TooLarge for more than the operator allows (negative: any number); what there was before may stay."""
+    if 0 <= most < wanted and wanted > had:
+        raise TooLarge(f"The limit has been exceeded on the number of allowed image {what}. Attempted: {wanted}, Maximum: {most}")
+
+
+def _set_tags(caller: Caller, tx: db.Tx, image_id: str, had: tuple[str, ...], wanted: tuple[str, ...]) -> set[str]:
+    _within(caller.cloud.config.DEFAULT.image_tag_quota, "tags", len(had), len(wanted))
     for gone in set(had) - set(wanted):
         tx.delete(tables.tags, image_id=image_id, value=gone)
     for new in set(wanted) - set(had):
@@ -173,9 +163,9 @@ def _set_tags(tx: db.Tx, image_id: str, had: tuple[str, ...], wanted: tuple[str,
     return {"tags"} if set(had) != set(wanted) else set()
 
 
-def _set_properties(tx: db.Tx, image_id: str, had: Any, wanted: dict[str, Any]) -> set[str]:
-    if len(wanted) > MOST_PROPERTIES and len(wanted) > len(had):
-        raise TooLarge(f"The limit has been exceeded on the number of allowed image properties. Attempted: {len(wanted)}, Maximum: {MOST_PROPERTIES}")
+def _set_properties(caller: Caller, tx: db.Tx, image_id: str, had: Any, wanted: dict[str, Any]) -> set[str]:
+    _within(caller.cloud.config.DEFAULT.image_property_quota, "properties", *(sum(not name.startswith("os_glance") for name in each)
+            for each in (had, wanted)))  # fmt: skip
     changed = {name for name in had.keys() | wanted.keys() if name not in had or name not in wanted or had[name] != wanted[name]}
     for name in changed:
         tx.delete(tables.properties, image_id=image_id, name=name)
@@ -185,17 +175,25 @@ def _set_properties(tx: db.Tx, image_id: str, had: Any, wanted: dict[str, Any]) 
 
 
 def delete_image(caller: Caller, image_id: str) -> None:
-    """The row first, then the file; a crash between leaves a tombstone that the loop follows."""
+    """The row first, then the data; a crash between leaves tombstones that the loop follows. A task of the image follows its undo."""
     with caller.write() as tx:
         image, whole = access.load(tx, caller, image_id, lock=True)
         caller.require(whole)
         if image.protected:
             raise Forbidden(f"Image {image_id} is protected and cannot be deleted.", kind="ProtectedImageDelete")
-        tx.update(images, {"id": image_id}, status=states.move(image.status, "deleted"), deleted_at=tx.now, updated_at=tx.now)
-        for extra in (tables.tags, tables.properties, tables.members):
-            tx.delete(extra, image_id=image_id)
-        journal.changed(tx, "image", image_id, "delete", (), {"name": image.name})
-    store.drop(caller.cloud, image_id)
+        end(tx, image)
+    removal.bury(caller.cloud, caller, image_id)
+
+
+def end(tx: db.Tx, image: Image) -> None:
+    """The image is deleted; as the system. Its data is for `removal.bury`."""
+    tx.update(images, {"id": image.id}, status=states.move(image.status, "deleted"), deleted_at=tx.now, updated_at=tx.now, upload=None)
+    for extra in (tables.tags, tables.properties, tables.members):
+        tx.delete(extra, image_id=image.id)
+    for each in image.locations:
+        tables.displace(tx, image.id, each.store)
+    tasks.cancel(tx, f"image:{image.id}")
+    journal.changed(tx, "image", image.id, "delete", (), {"name": image.name})
 
 
 def add_tag(caller: Caller, image_id: str, label: str) -> None:
@@ -217,7 +215,7 @@ def _retag(caller: Caller, image_id: str, change: Callable[[tuple[str, ...]], tu
     with caller.write() as tx:
         image, whole = access.load(tx, caller, image_id, lock=True)
         caller.require(whole)
-        if _set_tags(tx, image_id, image.tags, change(image.tags)):
+        if _set_tags(caller, tx, image_id, image.tags, change(image.tags)):
             tx.update(images, {"id": image_id}, updated_at=tx.now)
             journal.changed(tx, "image", image_id, "update", ("tags",))
 

@@ -7,11 +7,9 @@ from nacre.core import db, journal
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Conflict, Forbidden, NotFound, TooLarge
 from nacre.image.domain import Image
-from nacre.image.schema import MEMBER_STATUSES
+from nacre.image.schema.images import MEMBER_STATUSES
 from nacre.image.service import access
 from nacre.image.tables import members
-
-MOST_MEMBERS = 128
 
 
 def _shared(image: Image) -> None:
@@ -34,8 +32,9 @@ def create_member(caller: Caller, image_id: str, member_id: str) -> db.Row:
         there = [row.member_id for row in tx.all(sa.select(members.c.member_id).where(members.c.image_id == image_id))]
         if member_id in there:
             raise Conflict(f"Member {member_id} is duplicated for image {image_id}", kind="Duplicate")
-        if len(there) >= MOST_MEMBERS:
-            raise TooLarge(f"Image member limit exceeded for image {image_id}: Attempted: {len(there) + 1}, Maximum: {MOST_MEMBERS}")
+        most = caller.cloud.config.DEFAULT.image_member_quota
+        if 0 <= most <= len(there):
+            raise TooLarge(f"Image member limit exceeded for image {image_id}: Attempted: {len(there) + 1}, Maximum: {most}")
         tx.insert(members, image_id=image_id, member_id=member_id, status="pending", created_at=tx.now, updated_at=tx.now)
         journal.changed(tx, "image", image_id, "update", ("members",), {"member_id": member_id})
         return _find(tx, caller, image, member_id)

@@ -7,20 +7,19 @@ before from an uploader that is gone is forgotten, and once the image is active 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import anyio
 import sqlalchemy as sa
 
-from nacre.core import db, ids, journal, nodes
+from nacre.core import db, ids, nodes
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Error
-from nacre.image import store, tables
-from nacre.image.service import data, images
+from nacre.image import tables
+from nacre.image.service import data, images, quotas
 
 
 def begin(tx: db.Tx, caller: Caller, name: str, columns: Mapping[str, Any], properties: Mapping[str, str]) -> str:
     """The id of a new private qcow2 image without data. Raises OverQuota."""
-    images.count_quota(tx, caller.project_id, "image_count_total", 1)
+    quotas.count(caller.cloud, tx, caller.project_id, image_count_total=1)
     image_id = ids.uuid()
     shape = {"disk_format": "qcow2", "container_format": "bare", "visibility": "private", "owner": caller.project_id}
     images.insert(tx, image_id, {"name": name, **shape, **columns})
@@ -31,37 +30,29 @@ def begin(tx: db.Tx, caller: Caller, name: str, columns: Mapping[str, Any], prop
 
 def discard(tx: db.Tx, image_id: str) -> None:
     """A snapshot that came to nothing goes; harmless when it is active, or gone."""
-    waiting = tables.images.c.status.in_(("queued", "saving"))
-    if not tx.execute(tables.images.update().where(tables.images.c.id == image_id, waiting)
-                      .values(status="deleted", deleted_at=tx.now, updated_at=tx.now, upload=None)).rowcount:  # fmt: skip
-        return
-    for extra in (tables.tags, tables.properties, tables.members):
-        tx.delete(extra, image_id=image_id)
-    journal.changed(tx, "image", image_id, "delete")
+    tx.lock(sa.select(tables.images.c.id).where(tables.images.c.id == image_id))
+    image = tables.by_id(tx, image_id)
+    if image is not None and image.status in ("queued", "saving"):
+        images.end(tx, image)
 
 
 async def from_node(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterator[bytes]) -> str | None:
     """None when the image has its data now, else why it has not."""
     who = System(ids.request_id())
     try:
-        part = await data.thread(_begin, cloud, who, host, image_id)
-        if part is None:
+        arrival = await data.thread(_begin, cloud, who, host, image_id)
+        if arrival is None:
             async for _ in chunks:
                 pass
             return None
-        try:
-            await data.receive(part, chunks)
-            await data.thread(data.end, cloud, who, part)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await data.thread(data.abandon, cloud, who, part)
-            raise
+        async with data.arriving(arrival):
+            await data.receive(arrival.intake, chunks)
     except Error as error:
         return error.message
     return None
 
 
-def _begin(cloud: Cloud, who: System, host: str, image_id: str) -> store.Part | None:
+def _begin(cloud: Cloud, who: System, host: str, image_id: str) -> data.Arrival | None:
     with cloud.db.read() as conn:
         asked = any(call.verb == "upload_image" and call.args.get("image_id") == image_id for call in nodes.open_calls(conn, host))
         image = tables.by_id(conn, image_id)
@@ -70,6 +61,6 @@ def _begin(cloud: Cloud, who: System, host: str, image_id: str) -> store.Part | 
         raise Error(f"nobody asked {host} for image {image_id}")
     if image.status in ("active", "deactivated"):
         return None
-    if image.status == "saving" and token and not store.uploader_lives(cloud, image_id, token):
+    if image.status == "saving" and token and not data.uploader_lives(cloud, image_id, token):
         data.give_up(cloud, who, image_id, token)
     return data.begin(cloud, who, image)

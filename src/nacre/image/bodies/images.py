@@ -10,13 +10,13 @@ import msgspec
 from nacre.core import db
 from nacre.core.errors import BadRequest, Forbidden, UnsupportedMedia
 from nacre.core.versions import Body, Version
-from nacre.image import schema
 from nacre.image.domain import WRITABLE, Change, Image, NewImage
+from nacre.image.schema.images import COMMON, check_image
 
 PATCH_TYPES = {"application/openstack-images-v2.0-json-patch": 4, "application/openstack-images-v2.1-json-patch": 10}
 _READ_ONLY = ("created_at", "updated_at", "status", "checksum", "size", "virtual_size", "direct_url", "self", "file", "schema", "stores",
               "os_hash_algo", "os_hash_value")  # fmt: skip
-_RESERVED = ("location", "locations", "deleted", "deleted_at")
+_RESERVED = ("location", "deleted", "deleted_at")
 _OPERATIONS = ("add", "remove", "replace")
 
 
@@ -25,7 +25,7 @@ class _Nothing:
 
 
 class Anything(Body):
-    """Any JSON object (images carry properties that only their owners know), or with `many` any array."""
+    """Any JSON object (what is in it, a schema says), or with `many` any array."""
 
     def __init__(self, *, many: bool = False) -> None:
         super().__init__(None, _Nothing)
@@ -54,7 +54,9 @@ def new_image(body: Mapping[str, Any]) -> NewImage:
     """Raises BadRequest and Forbidden naming the attribute."""
     for name in body:
         _own(name)
-    schema.check(body)
+        if name == "locations":
+            raise Forbidden("Attribute 'locations' is reserved.")
+    check_image(body)
     columns = {name: body[name] for name in WRITABLE if name in body}
     extra = {name: value for name, value in body.items() if name not in columns and name not in ("id", "tags")}
     return NewImage(body.get("id"), columns, extra, tuple(dict.fromkeys(body.get("tags", []))))
@@ -87,7 +89,8 @@ def _change(operation: Any, draft: int) -> Change:
         return Change(op, name, None, draft)
     if "value" not in operation:
         raise BadRequest(f'Operation "{op}" requires a member named "value".')
-    schema.check({name: operation["value"]})
+    if name != "locations":
+        check_image({name: operation["value"]})
     return Change(op, name, operation["value"], draft)
 
 
@@ -97,28 +100,30 @@ def _name(pointer: Any) -> str:
     if re.search("~[^01]", pointer) or pointer.endswith("~"):
         raise BadRequest(f'Pointer `{pointer}` contains "~" not part of a recognized escape sequence.')
     name = pointer[1:]
+    if name.partition("/")[0] == "locations":  # the one name that goes deeper; it is refused where the image is known
+        return "locations"
     if "/" in name or not name.strip():
         raise BadRequest(f"Invalid JSON pointer for this resource: '{pointer}'")
     return name.replace("~1", "/").replace("~0", "~").strip()
 
 
-def _time(at: datetime) -> str:
+def time(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def image(shown: Image) -> dict[str, Any]:
     path = f"/v2/images/{shown.id}"
     return {
-        **{name: "" if value is None and name not in schema.COMMON else value for name, value in shown.properties.items()},
+        **{name: "" if value is None and name not in COMMON else value for name, value in shown.properties.items()},
         "id": shown.id, "name": shown.name, "status": shown.status, "visibility": shown.visibility, "owner": shown.owner,
         "disk_format": shown.disk_format, "container_format": shown.container_format, "size": shown.size, "virtual_size": shown.virtual_size,
         "min_disk": shown.min_disk, "min_ram": shown.min_ram, "protected": shown.protected, "os_hidden": shown.os_hidden,
         "checksum": shown.checksum, "os_hash_algo": shown.hash_algo, "os_hash_value": shown.hash_value, "tags": list(shown.tags),
-        "created_at": _time(shown.created_at), "updated_at": _time(shown.updated_at),
-        "self": path, "file": f"{path}/file", "schema": "/v2/schemas/image",
+        "created_at": time(shown.created_at), "updated_at": time(shown.updated_at),
+        "self": path, "file": f"{path}/file", "schema": "/v2/schemas/image", **({"stores": ",".join(shown.stores)} if shown.stores else {}),
     }  # fmt: skip
 
 
 def member(row: db.Row) -> dict[str, Any]:
-    return {"image_id": row.image_id, "member_id": row.member_id, "status": row.status, "created_at": _time(row.created_at),
-            "updated_at": _time(row.updated_at), "schema": "/v2/schemas/member"}  # fmt: skip
+    return {"image_id": row.image_id, "member_id": row.member_id, "status": row.status, "created_at": time(row.created_at),
+            "updated_at": time(row.updated_at), "schema": "/v2/schemas/member"}  # fmt: skip

@@ -1,5 +1,6 @@
-"""Rows of images. The bytes of image `id` are the file `images/<id>` of the home; a row is `active` or `deactivated` only while that
-file is whole. Rows stay after deletion: they are the tombstones by which files may be removed, and their ids are never given again.
+"""Rows of images. Where the bytes of an image are, its locations say; a row is `active` or `deactivated` only while it has one whose data
+is whole. Rows stay after deletion: they are the tombstones by which data may be removed, and their ids are never given again. A location
+that is given up is a tombstone, too, until its data is gone.
 """
 
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from nacre.core import db
-from nacre.image.domain import Image
+from nacre.image.domain import Image, Location
 
 images = sa.Table(
     "images", db.metadata,
@@ -44,6 +45,15 @@ tags = sa.Table(
     sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),
     sa.Column("value", sa.String(255), primary_key=True),
 )  # fmt: skip
+locations = sa.Table(
+    "image_locations", db.metadata,
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),
+    sa.Column("store", sa.String(64), primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),   # active, deleted
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Index("ix_image_locations_deleted", "status", sqlite_where=sa.text("status = 'deleted'"), postgresql_where=sa.text("status = 'deleted'")),
+)  # fmt: skip
 members = sa.Table(
     "image_members", db.metadata,
     sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),
@@ -68,9 +78,30 @@ def load(conn: db.Conn, rows: Iterable[db.Row]) -> list[Image]:
         extra[row.image_id][row.name] = row.value
     for row in conn.execute(sa.select(tags).where(tags.c.image_id.in_(ids)).order_by(tags.c.value)):
         labels[row.image_id].append(row.value)
+    held = locations_of(conn, ids)
     same = [name for name in COLUMNS if not name.startswith("os_hash")]
     return [Image(id=row.id, hash_algo=row.os_hash_algo, hash_value=row.os_hash_value, properties=extra[row.id], tags=tuple(labels[row.id]),
-                  **{name: getattr(row, name) for name in same}) for row in rows]  # fmt: skip
+                  locations=tuple(held.get(row.id, ())), **{name: getattr(row, name) for name in same}) for row in rows]  # fmt: skip
+
+
+def locations_of(conn: db.Conn, image_ids: Iterable[str]) -> dict[str, list[Location]]:
+    """Where the data of images is, in the order in which it came there."""
+    live = sa.and_(locations.c.image_id.in_(list(image_ids)), locations.c.status == "active")
+    found: dict[str, list[Location]] = {}
+    for row in conn.execute(sa.select(locations).where(live).order_by(locations.c.created_at, locations.c.store)):
+        found.setdefault(row.image_id, []).append(Location(row.store, row.url))
+    return found
+
+
+def place(tx: db.Tx, image_id: str, store: str, url: str) -> None:
+    """The image's data is at `url` of `store` from now on, whatever was there before."""
+    tx.delete(locations, image_id=image_id, store=store)
+    tx.insert(locations, image_id=image_id, store=store, url=url, status="active", created_at=tx.now)
+
+
+def displace(tx: db.Tx, image_id: str, store: str) -> bool:
+    """The image's data in `store` may be removed; whether there was any."""
+    return bool(tx.update(locations, {"image_id": image_id, "store": store, "status": "active"}, status="deleted"))
 
 
 def by_id(conn: db.Conn, image_id: str) -> Image | None:

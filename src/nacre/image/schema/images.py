@@ -1,19 +1,19 @@
-"""What an image looks like on the wire, as the JSON schema that clients fetch (`/v2/schemas/...`), and the check of what they send
-against it. One table of properties is both.
+"""What an image, its members, locations and tasks look like on the wire, as JSON schemas, and the check of what clients send of an image.
 
-Source: Image API v2 reference, "Image schemas".
+Source: Image API v2 reference, "Image schemas", "Task schemas".
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from nacre.core.errors import BadRequest
+from nacre.image.schema.check import check, collection
 
 DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "qed", "vdi", "iso", "ploop")
 CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
 VISIBILITIES = ("community", "public", "private", "shared")
 MEMBER_STATUSES = ("pending", "accepted", "rejected")
+TASK_STATUSES = ("pending", "processing", "success", "failure")
 UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 _TEXT = {"type": "string"}
 
@@ -52,6 +52,21 @@ BASE: dict[str, dict[str, Any]] = {
     "file": _seen("string", "An image file url"),
     "stores": _seen("string", "Store in which image data resides. Only present when the operator has enabled multiple stores."),
     "schema": _seen("string", "An image schema url"),
+    "locations": {
+        "type": "array", "description": "A set of URLs to access the image file kept in external store",
+        "items": {
+            "type": "object", "required": ["url", "metadata"],
+            "properties": {
+                "url": {"type": "string", "maxLength": 255}, "metadata": {"type": "object"},
+                "validation_data": {
+                    "type": "object", "writeOnly": True, "additionalProperties": False, "required": ["os_hash_algo", "os_hash_value"],
+                    "description": "What the image properties of these names become; of an image with data, what they are.",
+                    "properties": {"checksum": {"type": "string", "minLength": 32, "maxLength": 32},
+                                   "os_hash_algo": {"type": "string", "maxLength": 64}, "os_hash_value": {"type": "string", "maxLength": 128}},
+                },
+            },
+        },
+    },
 }  # fmt: skip
 COMMON: dict[str, dict[str, Any]] = {
     "kernel_id": _text("ID of the image to be used as the kernel when booting an AMI-style image.", pattern=UUID),
@@ -61,6 +76,9 @@ COMMON: dict[str, dict[str, Any]] = {
     "os_distro": {**_TEXT, "description": "Common name of operating system distribution"},
     "os_version": {**_TEXT, "description": "Operating system version as specified by the distributor."},
     "description": {**_TEXT, "description": "A human-readable string describing this image."},
+    "cinder_encryption_key_id": {**_TEXT, "description": "Key manager's id of the key of a volume made of this image"},
+    "cinder_encryption_key_deletion_policy": {**_TEXT, "description": "Whether that key goes with the image",
+                                              "enum": ["on_image_deletion", "do_not_delete"]},
 }  # fmt: skip
 _LINKS = [{"rel": "self", "href": "{self}"}, {"rel": "enclosure", "href": "{file}"}, {"rel": "describedby", "href": "{schema}"}]
 _DATE = {"type": "string", "description": "Date and time"}
@@ -77,43 +95,47 @@ MEMBER: dict[str, Any] = {
         "status": {**_TEXT, "description": "The status of this image member", "enum": list(MEMBER_STATUSES)},
         "schema": {"readOnly": True, "type": "string"},
     },
-    "additionalProperties": False,
+}  # fmt: skip
+LOCATION: dict[str, Any] = {
+    "name": "location", "additionalProperties": True, "required": ["url"],
+    "properties": {
+        "url": {**_TEXT, "readOnly": True, "description": "The URL of the new location to be added in the image."},
+        "validation_data": {
+            "type": "object", "writeOnly": True, "additionalProperties": False,
+            "properties": {"os_hash_algo": {"type": "string", "maxLength": 64, "enum": ["sha1", "sha256", "sha512", "md5"]},
+                           "os_hash_value": {"type": "string", "maxLength": 128}},
+            "dependentRequired": {"os_hash_value": ["os_hash_algo"], "os_hash_algo": ["os_hash_value"]},
+        },
+    },
+}  # fmt: skip
+_TASK = {
+    "id": {"description": "An identifier for the task", "pattern": UUID, "type": "string"},
+    "type": {"description": "What the task does", "enum": ["import", "api_image_import", "location_import"], "type": "string"},
+    "status": {"description": "The current status of this task", "enum": list(TASK_STATUSES), "type": "string"},
+    "input": {"description": "The parameters required by task, JSON blob", "type": ["null", "object"]},
+    "result": {"description": "The result of current task, JSON blob", "type": ["null", "object"]},
+    "owner": {"description": "An identifier for the owner of this task", "type": "string"},
+    "message": {"description": "What went wrong, of a task that failed", "type": "string"},
+    "image_id": {"description": "Image associated with the task", "type": "string"},
+    "request_id": {"description": "Request that made the task", "type": "string"},
+    "user_id": {"description": "User associated with the task", "type": "string"},
+    "expires_at": {"description": "From when on the task may be removed", "type": ["null", "string"]},
+    "created_at": {"description": "Datetime when this resource was created", "type": "string"},
+    "updated_at": {"description": "Datetime when this resource was updated", "type": "string"},
+    "self": {"readOnly": True, "type": "string"},
+    "schema": {"readOnly": True, "type": "string"},
+}  # fmt: skip
+TASK: dict[str, Any] = {"name": "task", "properties": _TASK}
+_STUB = {"name": "task", "properties": {name: each for name, each in _TASK.items() if name not in ("input", "result", "message")}}
+SCHEMAS: dict[str, Any] = {
+    "image": IMAGE, "images": collection("images", IMAGE), "member": MEMBER, "members": collection("members", MEMBER, whole=False),
+    "task": TASK, "tasks": collection("tasks", _STUB, whole=False),
 }  # fmt: skip
 
 
-def _collection(name: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    links = [{"rel": "first", "href": "{first}"}, {"rel": "next", "href": "{next}"}, {"rel": "describedby", "href": "{schema}"}]
-    return {"name": name, "links": links, "properties": {name: {"type": "array", "items": item}, "first": _TEXT, "next": _TEXT, "schema": _TEXT}}
-
-
-SCHEMAS: dict[str, Any] = {"image": IMAGE, "images": _collection("images", IMAGE), "member": MEMBER, "members": _collection("members", MEMBER)}
-_KINDS: dict[str, type | tuple[type, ...]] = {"string": str, "boolean": bool, "integer": int, "array": list, "null": type(None)}
-
-
-def check(values: Mapping[str, Any]) -> None:
+def check_image(values: Mapping[str, Any]) -> None:
     """Raises BadRequest naming the first property of an image that does not match the schema."""
-    for name, value in values.items():
-        rule = BASE.get(name) or COMMON.get(name) or _TEXT
-        wrong = _wrong(rule, value)
-        if wrong:
-            raise BadRequest(f"Provided object does not match schema 'image': {name}: {wrong}", kind="InvalidObject")
+    check(IMAGE, values)
     for name in ("min_disk", "min_ram"):
-        if values.get(name, 0) < 0 or values.get(name, 0) > 0x7FFFFFFF:
+        if not 0 <= values.get(name, 0) <= 0x7FFFFFFF:
             raise BadRequest(f"Invalid value '{values[name]}' for parameter '{name}': Cannot be a negative value or above 2147483647")
-
-
-def _wrong(rule: Mapping[str, Any], value: Any) -> str:
-    kinds = [rule["type"]] if isinstance(rule["type"], str) else rule["type"]
-    fits = any(isinstance(value, _KINDS[kind]) and not (kind == "integer" and isinstance(value, bool)) for kind in kinds)
-    if not fits:
-        return f"{value!r} is not of type {', '.join(map(repr, kinds))}"
-    if "enum" in rule and value not in rule["enum"]:
-        return f"{value!r} is not one of {rule['enum']!r}"
-    if isinstance(value, str):
-        if len(value) > rule.get("maxLength", 65535):
-            return f"{value[:40]!r}... is too long, at most {rule.get('maxLength', 65535)} characters"
-        if "pattern" in rule and not re.match(rule["pattern"], value):
-            return f"{value!r} does not match {rule['pattern']!r}"
-    if isinstance(value, list):
-        return next((text for each in value if (text := _wrong(rule["items"], each))), "")
-    return ""

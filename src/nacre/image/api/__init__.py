@@ -1,0 +1,1 @@
+"""Decode, one verb, render."""

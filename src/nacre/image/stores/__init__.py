@@ -1,0 +1,55 @@
+"""Stores: where the bytes of images are. `enabled_backends` names them; one more, `os_glance_staging_store`, holds what was staged.
+
+A row of `image_locations` says that an image's data is in a store, at a `url` that only this store understands. The contract (`Store`)
+is made for files and for object stores alike: data on its way in is a `Part`, made durable under a name of its own by `finish`; `publish`
+makes it the image's and is instant, for it happens inside the transaction that writes the location. Data goes in the same two steps: the
+location becomes a tombstone, and `retire`, instant and again inside a transaction, parts it from the image; what it returns removes it.
+
+Races: a part is alive as long as its uploader (`lives`), which is how another process tells an upload that goes on from one that died.
+"""
+
+from nacre.core.cloud import Cloud
+from nacre.core.config import Backend
+from nacre.image.stores.contract import Gone, Part, Reader, Store
+from nacre.image.stores.file import FileStore
+from nacre.image.stores.web import WebStore
+
+STAGING = "os_glance_staging_store"
+
+
+def all_of(cloud: Cloud) -> dict[str, Store]:
+    """The stores that users may name, by id."""
+    made: dict[str, Store] | None = cloud.memory.get("image stores")
+    if made is None:
+        made = cloud.memory["image stores"] = {name: _store(cloud, name, kind) for name, kind in cloud.config.backends.items()}
+    return made
+
+
+def _store(cloud: Cloud, name: str, kind: str) -> Store:
+    options = cloud.config.stores.get(name, Backend())
+    if kind == "http":
+        return WebStore(name, options, cloud.config.import_filtering_opts)
+    return FileStore(name, options, cloud.home.reach / (options.filesystem_store_datadir or "images"))
+
+
+def default(cloud: Cloud) -> str:
+    return cloud.config.glance_store.default_backend or next(iter(cloud.config.backends))
+
+
+def files(cloud: Cloud) -> list[FileStore]:
+    """Every store of files, the staging one last."""
+    return [store for store in all_of(cloud).values() if isinstance(store, FileStore)] + [staging(cloud)]
+
+
+def staging(cloud: Cloud) -> FileStore:
+    made: FileStore | None = cloud.memory.get("staging store")
+    if made is None:
+        made = cloud.memory["staging store"] = FileStore(STAGING, Backend(), cloud.home.reach / "images" / "staging")
+    return made
+
+
+def named(cloud: Cloud, store_id: str) -> Store | None:
+    return staging(cloud) if store_id == STAGING else all_of(cloud).get(store_id)
+
+
+__all__ = ["STAGING", "FileStore", "Gone", "Part", "Reader", "Store", "WebStore", "all_of", "default", "files", "named", "staging"]
