@@ -73,7 +73,7 @@ class Outer:
         environment = dict(os.environ, PYTHONPATH=str(SOURCE), PYTHONSAFEPATH="1")
         subprocess.run([sys.executable, "-m", "nacre.sandbox.launch"], input=json.dumps(spec), text=True, check=True,
                        env=environment, cwd="/", timeout=30)  # fmt: skip
-        until((host / "daemons.json").exists, 10)
+        until((host / "daemons.json").exists, 60)
 
     def boot_with_systemd(self) -> None:
         """Process 1 is systemd with the units that a machine for this has, and none of the real machine's."""
@@ -100,8 +100,8 @@ class Outer:
         def first() -> str:
             return Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().strip()
 
-        processes.write_identity(self.place._identity_file, processes.identify(int(str(until(first, 10)))))
-        until(lambda: self.state() in ("running", "degraded"), 30)
+        processes.write_identity(self.place._identity_file, processes.identify(int(str(until(first, 30)))))
+        until(lambda: self.state() in ("running", "degraded"), 120)
 
     def state(self) -> str:
         words = self.place.command(["systemctl", "is-system-running"])

@@ -3,6 +3,8 @@
 One cloud, one guest; the operator's vendor data is in the cloud's home.
 """
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
@@ -138,6 +140,28 @@ def test_without_dhcp_a_guest_sets_itself_up_from_its_drive(course: Course, gues
     assert told["services"] == [{"type": "dns", "address": "172.16.3.53"}]
     assert (told["networks"][0]["type"], told["networks"][0]["ip_address"], told["networks"][0]["netmask"]) == ("ipv4", "172.16.3.7", "255.255.255.0")
     assert "datasource: config-drive /dev/sr0" in course.openstack("demo", "console", "log", "show", "quiet")
+
+
+@pytest.mark.long
+def test_injected_files_are_on_the_drive(course: Course, guest: Guest) -> None:
+    """Files of a create (before microversion 2.57), also of bytes that no text has."""
+    files = {"/etc/motd.d/banner": b"injected\n", "/root/bytes": bytes(range(256))}
+    api, wanted = guest.api, [{"path": path, "contents": base64.b64encode(content).decode()} for path, content in files.items()]
+    image = api("GET", "/image/v2/images?name=nacre-guest")["images"][0]["id"]
+    network = api("GET", "/network/v2.0/networks?name=net1")["networks"][0]["id"]
+    router = api("GET", "/network/v2.0/routers")["routers"][0]["id"]
+    body = {"name": "files", "flavorRef": "1", "imageRef": image, "networks": [{"uuid": network}], "key_name": "key",
+            "config_drive": True, "personality": wanted}  # fmt: skip
+    server = api("POST", "/compute/v2.1/servers", {"server": body})["server"]["id"]
+    address = api("GET", f"/network/v2.0/ports?device_id={server}")["ports"][0]["fixed_ips"][0]["ip_address"]
+    inside = ("ip", "netns", "exec", f"qrouter-{router}", "ssh", "-i", str(course.work / "id_rsa"), *GUEST_SSH, f"cirros@{address}")
+    until(lambda: course.exec(*inside, "true", check=False).returncode == 0, 180, every=2)
+    course.exec(*inside, f"{CDROM}; sudo mount -o ro /dev/sr0 /mnt")
+    told = json.loads(course.exec(*inside, "cat /mnt/openstack/latest/meta_data.json").stdout)["files"]
+    assert [file["path"] for file in told] == list(files)
+    sums = course.exec(*inside, "; ".join(f"sudo md5sum /mnt/openstack{file['content_path']}" for file in told)).stdout.split()[::2]
+    assert sums == [hashlib.md5(content).hexdigest() for content in files.values()]
+    course.openstack("demo", "server", "delete", "--wait", "files")
 
 
 def test_the_drive_goes_with_its_server(course: Course, guest: Guest) -> None:

@@ -261,13 +261,13 @@ def test_reserved_memory_is_never_handed_out(cloud: Situation, steady: Guest, ot
     assert (shown["memory_mb"], shown["memory_mb_used"], shown["free_ram_mb"]) == (total, used + reserved, total - used - reserved)
     with steady.undisturbed():
         configure(cloud.course, "DEFAULT", "reserved_host_memory_mb", str(total - used - 64 - 63))
-        until(lambda: offer.capacity("MEMORY_MB") == used + 64 + 63, 20)
+        until(lambda: offer.capacity("MEMORY_MB") == used + 64 + 63, 60)
         third = create(cloud.course, "third", image="big")
         _does_not_fit(cloud, "fourth", f"MEMORY_MB: 64 requested, 63 of {used + 64 + 63} free")
         third.reached()
         third.typed("delete", "--wait")
         configure(cloud.course, "DEFAULT", "reserved_host_memory_mb", str(reserved))
-        until(lambda: offer.capacity("MEMORY_MB") == total - reserved, 20)
+        until(lambda: offer.capacity("MEMORY_MB") == total - reserved, 60)
 
 
 def test_each_processor_is_handed_out_sixteen_times(cloud: Situation, steady: Guest, other: Guest) -> None:
@@ -276,7 +276,7 @@ def test_each_processor_is_handed_out_sixteen_times(cloud: Situation, steady: Gu
     assert offer.inventory("VCPU")["total"] == offer.hypervisor()["vcpus"] == processors and offer.capacity("VCPU") == 4 * processors
     with steady.undisturbed():
         configure(cloud.course, "DEFAULT", "cpu_allocation_ratio", "16.0")
-        until(lambda: offer.capacity("VCPU") == 16 * processors, 20)
+        until(lambda: offer.capacity("VCPU") == 16 * processors, 60)
         consumers = []
         while left := 16 * processors - offer.used("VCPU") - 1:
             offer.take(consumer := str(uuid.uuid4()), min(left, processors))
