@@ -67,7 +67,7 @@ def refused(course: Course, *typed: str) -> str:
     """The one sentence that a refused command ends with."""
     done = course._run(words(course, *typed), 300, False)
     assert done.returncode == 1 and "Traceback" not in done.stderr + done.stdout, done
-    lines = done.stderr.strip().splitlines()
+    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("Another set-up is under way")]
     assert len(lines) == 1 and lines[0].startswith("nacre: ") and SECRET not in lines[0], lines
     return lines[0]
 
