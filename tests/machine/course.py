@@ -53,8 +53,9 @@ class Course:
         return self.openstack(who, *words, "-f", "value", "-c", column)
 
     def ssh(self, address: str, *command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
-        """ssh into a guest from the host, by key."""
-        return self.exec("ssh", "-i", str(self.work / "id_rsa"), *GUEST_SSH, f"cirros@{address}", *command, timeout=timeout, check=False)
+        """ssh into a guest from the host, by key; status 124 when it takes longer than `timeout`."""
+        words = ("ssh", "-i", str(self.work / "id_rsa"), *GUEST_SSH, f"cirros@{address}", *command)
+        return self.exec("timeout", str(timeout), *words, timeout=timeout + 30, check=False)
 
     def _run(self, words: list[str], timeout: float, check: bool) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHON", "VIRTUAL_ENV", "NACRE"))}

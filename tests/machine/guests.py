@@ -62,7 +62,7 @@ class Guest:
     def answers(self) -> bool:
         return self.course.ssh(self.address, "true", timeout=20).returncode == 0
 
-    def reached(self, seconds: float = 90) -> None:
+    def reached(self, seconds: float = 240) -> None:
         until(self.answers, seconds, every=1)
 
     def uptime(self) -> float:
@@ -82,7 +82,7 @@ class Guest:
     def status(self) -> str:
         return str(self.api("GET", f"/compute/v2.1/servers/{self.id}")["server"]["status"])
 
-    def becomes(self, wanted: str, seconds: float = 90) -> None:
+    def becomes(self, wanted: str, seconds: float = 180) -> None:
         def there() -> bool:
             now = self.status()
             assert now == wanted or now != "ERROR", self.typed("show")
