@@ -152,7 +152,7 @@ def test_exec_on_a_terminal(host: SandboxHost) -> None:
     termios.tcsetwinsize(terminal, (33, 99))
     output = b""
     sent = False
-    while select.select([terminal], [], [], 10)[0]:
+    while select.select([terminal], [], [], 60)[0]:
         try:
             output += os.read(terminal, 1024)
         except OSError:
@@ -160,6 +160,8 @@ def test_exec_on_a_terminal(host: SandboxHost) -> None:
         if b"ready" in output and not sent:
             os.write(terminal, b"\x03")
             sent = True
+    else:
+        os.kill(pid, signal.SIGKILL)  # which is what hangs up its terminal
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     assert b"33 99" in output and b"caught" in output
 
