@@ -60,8 +60,9 @@ def test_life(admin: httpx.Client, plural: str, word: str, new: dict[str, Any], 
     assert admin.get(at).status_code == 404 and admin.delete(at).status_code == 404
 
 
-@pytest.mark.parametrize(("plural", "word"), [("domains", "domain"), ("projects", "project"), ("users", "user"), ("groups", "group"), ("roles", "role")])
-def test_a_name_is_given_once(admin: httpx.Client, plural: str, word: str) -> None:
+@pytest.mark.parametrize("word", ["domain", "project", "user", "group", "role"])
+def test_a_name_is_given_once(admin: httpx.Client, word: str) -> None:
+    plural = f"{word}s"
     make(admin, plural, word, name="only")
     other = make(admin, plural, word, name="other")
     for answer in (admin.post(f"{V3}/{plural}", json={word: {"name": "only"}}),

@@ -78,10 +78,17 @@ def with_roles(conn: db.Conn, trust: Record) -> Record:
     return {**trust, "roles": [directory.record(row) for row in rows]}
 
 
+def _load(conn: db.Conn, caller: Caller, trust_id: str) -> Record:
+    """A trust that there is not is missing to everybody, as upstream says it. Raises NotFound, Forbidden."""
+    if tables.by_id(conn, tables.trusts, trust_id) is None:
+        raise directory.missing(TRUSTS, trust_id)
+    return directory.load(conn, caller, TRUSTS, trust_id)
+
+
 def find(caller: Caller, trust_id: str) -> Record:
     """Raises Forbidden, NotFound."""
     with caller.read() as conn:
-        return with_roles(conn, directory.load(conn, caller, TRUSTS, trust_id))
+        return with_roles(conn, _load(conn, caller, trust_id))
 
 
 def role_of(caller: Caller, trust_id: str, role_id: str) -> Record:
@@ -109,7 +116,7 @@ def listed(caller: Caller, asked: Mapping[str, str]) -> list[Record]:
 
 def delete(caller: Caller, trust_id: str) -> None:
     with caller.write() as tx:
-        directory.load(tx, caller, TRUSTS, trust_id)
+        _load(tx, caller, trust_id)
         directory.delete(tx, TRUSTS, trust_id)
 
 
