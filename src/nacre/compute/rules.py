@@ -34,6 +34,8 @@ RULES: dict[str, str] = {
     **_many("", _MEMBER, "os-floating-ips:add", "os-floating-ips:remove", "os-multinic:add", "os-multinic:remove"),
     **_many("", _READER, "os-security-groups:list", "os-attach-interfaces:list", "os-attach-interfaces:show", "os-volumes-attachments:index",
             "ips:index", "ips:show"),
+    **_many("os-security-groups:", _READER, "get", "show"),
+    **_many("os-security-groups:", _MEMBER, "create", "update", "delete", "rule:create", "rule:delete"),
     **_many("server-metadata:", _READER, "index", "show"),
     **_many("server-metadata:", _MEMBER, "create", "update_all", "update", "delete"),
     **_many("os-server-tags:", _READER, "index", "show"),
