@@ -89,6 +89,7 @@ def behind() -> node_api.Behind:
         image=image.for_node,
         store=image.from_node,
         metadata=compute.metadata,
+        password=compute.keep_password,
         config_drive=compute.config_drive,
         console=meetings.node,
     )

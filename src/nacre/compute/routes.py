@@ -31,6 +31,7 @@ def _get(path: str, handler: Handler, rule: str, since: Version = ALWAYS, until:
 
 ROUTES = (
     Route("GET", "/", versions.root, PUBLIC),
+    Route("GET", "/v2", versions.v2, PUBLIC),
     Route("GET", _V, versions.v21, PUBLIC),
     _get("/extensions", versions.extensions, "extensions"),
     _get("/extensions/{alias}", versions.extension, "extensions"),
@@ -89,6 +90,8 @@ ROUTES = (
     Route("POST", f"{_SERVER}/os-interface", life.attach, f"{_P}os-attach-interfaces:create", body=life_bodies.INTERFACE),
     Route("DELETE", f"{_SERVER}/os-interface/{{port}}", life.detach, f"{_P}os-attach-interfaces:delete", status=202),
     _get("/servers/{id}/os-security-groups", servers.security_groups, "os-security-groups:list"),
+    _get("/servers/{id}/os-server-password", servers.password, "os-server-password:show"),
+    Route("DELETE", f"{_SERVER}/os-server-password", servers.clear_password, f"{_P}os-server-password:clear", status=204),
     _get("/servers/{id}/os-volume_attachments", servers.volume_attachments, "os-volumes-attachments:index"),
     _get("/servers/{id}/os-instance-actions", history.index, "os-instance-actions:list"),
     _get("/servers/{id}/os-instance-actions/{request}", history.show, "os-instance-actions:show"),
@@ -166,6 +169,6 @@ def render_error(error: Error, request_id: str) -> dict[str, Any]:
 
 SERVICE = Service(
     name="compute", type="compute", title="nova", prefix="/compute", endpoint="/v2.1", routes=ROUTES, rules=RULES, render_error=render_error,
-    microversions=versions.MICROVERSIONS, request_id_header="x-compute-request-id",
+    microversions=versions.MICROVERSIONS, aliases={"v2": "v2.1"}, request_id_header="x-compute-request-id",
     forbidden="Policy doesn't allow {rule} to be performed.",
 )  # fmt: skip

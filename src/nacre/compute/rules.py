@@ -36,6 +36,8 @@ RULES: dict[str, str] = {
             "ips:index", "ips:show"),
     **_many("os-security-groups:", _READER, "get", "show"),
     **_many("os-security-groups:", _MEMBER, "create", "update", "delete", "rule:create", "rule:delete"),
+    "os_compute_api:os-server-password:show": _READER,
+    "os_compute_api:os-server-password:clear": _MEMBER,
     **_many("server-metadata:", _READER, "index", "show"),
     **_many("server-metadata:", _MEMBER, "create", "update_all", "update", "delete"),
     **_many("os-server-tags:", _READER, "index", "show"),
