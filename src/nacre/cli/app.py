@@ -196,7 +196,7 @@ def tool(context: typer.Context, name: str, home: HomeOption = DEFAULT_HOME) -> 
 
 @app.command(context_settings=RUN_INSIDE)
 def test(context: typer.Context) -> None:
-    """Test the program:  nacre test [fast|services|machine|rules] [pytest arguments]"""
+    """Test the program:  nacre test [fast|services|machine|rules|conformance] [pytest arguments]"""
     from nacre.cli import testing
 
     sys.exit(testing.run(context.args))

@@ -46,9 +46,9 @@ def run(arguments: list[str]) -> int:
     layers, rest = list(LAYERS), [argument for argument in arguments if argument != "--all"]
     if rest and rest[0] in (*LAYERS, CONFORMANCE):
         layers, rest = rest[:1], rest[1:]
-    else:
+    elif not rest:
         layers.append(CONFORMANCE)
-    upstream = rest if len(layers) == 1 else _WITHOUT_GUESTS
+    upstream = rest if layers == [CONFORMANCE] else _WITHOUT_GUESTS
     pytest = [sys.executable, "-m", "pytest"]
     commands = {layer: [[*pytest, *run, *rest] for run in runs] for layer, runs in table.items()}
     commands[CONFORMANCE] = [[str(clone / "nacre"), "conformance", "--smoke", *upstream]]
