@@ -75,7 +75,7 @@ def make_cloud(path: Path, config: Config | None = None, database: str = "") -> 
     bells = Bells(None)
     cloud = Cloud(home=home, config=config, bells=bells, db=Database(database or home.database_url, bells.ring),
                   policies=program.policies(home), authenticate=identity.authenticate,
-                  services={service.name: service for service in program.SERVICES})  # fmt: skip
+                  services={service.name: service for service in program.SERVICES}, project_deleted=program.PROJECT_DELETED)  # fmt: skip
     schema.upgrade(cloud.db)
     return cloud
 

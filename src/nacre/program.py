@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 SERVICES: tuple[Service, ...] = (
     identity_routes.SERVICE, image_routes.SERVICE, placement_routes.SERVICE, compute_routes.SERVICE, network_routes.SERVICE,
 )  # fmt: skip
+PROJECT_DELETED = (network.project_deleted,)
 CONSOLES = consoles.service(compute.spend_console)
 MOUNTED = (*SERVICES, why.SERVICE, CONSOLES)
 TASKS = (compute_tasks, compute_changes, compute_repair)
@@ -67,6 +68,7 @@ def make_cloud(home: Home, config: Config, process: str) -> Cloud:
         authenticate=identity.authenticate,
         public_url=f"https://{config.nacre.host}:{config.nacre.port}",
         services={service.name: service for service in SERVICES},
+        project_deleted=PROJECT_DELETED,
     )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def behind() -> node_api.Behind:
         image=image.for_node,
         store=image.from_node,
         metadata=compute.metadata,
+        password=compute.keep_password,
         config_drive=compute.config_drive,
         console=meetings.node,
     )

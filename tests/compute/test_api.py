@@ -22,7 +22,7 @@ def at(running: Any, version: str, user: str = "admin") -> Any:
 def test_versions(running: Any) -> None:
     import httpx
 
-    root = httpx.get(f"{running.url}/compute/").json()["versions"][0]
+    root = httpx.get(f"{running.url}/compute/").json()["versions"][1]
     assert (root["id"], root["status"], root["min_version"], root["version"]) == ("v2.1", "CURRENT", "2.1", "2.96")
     assert httpx.get(root["links"][0]["href"]).json()["version"]["version"] == "2.96"
 

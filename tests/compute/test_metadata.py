@@ -33,7 +33,7 @@ def row(**values: Any) -> Any:
         "meta": {"a": "b"},
         "key": {"name": "mykey", "type": "ssh", "data": "ssh-rsa AAA"}, "seed": "s", "project_id": "proj", "user_data": None, "image_id": "img",
         "flavor": {"name": "m1.nano", "swap_mb": 8}, "reservation_id": "r-1", "root_device_name": "/dev/vda",
-        "root_device_tag": None, "injected_files": None, **values})  # fmt: skip
+        "root_device_tag": None, "guest_password": None, "injected_files": None, **values})  # fmt: skip
 
 
 def test_openstack_files() -> None:

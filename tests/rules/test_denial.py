@@ -15,8 +15,9 @@ from nacre import program
 from nacre.core.http import PUBLIC, SIGNED, Route, Service
 
 OPEN = {
-    "GET /identity/", "GET /identity/v3", "POST /identity/v3/auth/tokens", "GET /image/", "GET /image/versions", "GET /image/v2",
-    "GET /compute/", "GET /compute/v2.1", "GET /network/", "GET /network/v2.0", "GET /placement/",
+    "GET /identity/", "GET /identity/v3", "POST /identity/v3/auth/tokens", "POST /identity/v3/users/{id}/password",
+    "GET /image/", "GET /image/versions", "GET /image/v2",
+    "GET /compute/", "GET /compute/v2", "GET /compute/v2.1", "GET /network/", "GET /network/v2.0", "GET /placement/",
     "WEBSOCKET /console/{token}", "GET /console/vnc_lite.html", "GET /console/vnc.js", "GET /console/serial.html", "GET /console/serial.js",
     "GET /console/console.css", "GET /console/novnc/{file*}",
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nacre.cli.options import DATABASE, HomeOption, Up, taking
+from nacre.cli.options import DATABASE, Conformance, HomeOption, Up, taking
 from nacre.cli.trouble import DEFAULT_HOME, Trouble, typed
 from nacre.core.config import Home
 
@@ -196,10 +196,19 @@ def tool(context: typer.Context, name: str, home: HomeOption = DEFAULT_HOME) -> 
 
 @app.command(context_settings=RUN_INSIDE)
 def test(context: typer.Context) -> None:
-    """Test the program:  nacre test [fast|services|machine|rules] [pytest arguments]"""
+    """Test the program:  nacre test [fast|services|machine|rules|conformance] [pytest arguments]"""
     from nacre.cli import testing
 
     sys.exit(testing.run(context.args))
+
+
+@app.command()
+@taking(Conformance)
+def conformance(given: Conformance) -> None:
+    """Run upstream's tests, Tempest, against a cloud made for it and wiped afterwards; the whole of them, or --smoke, or of one service."""
+    from nacre.cli import conformance as verb
+
+    sys.exit(verb.run(verb.Asked(**vars(given))))
 
 
 def _clients() -> Path:

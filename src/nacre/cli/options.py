@@ -44,3 +44,18 @@ class Up:
     on_host: Annotated[bool, typer.Option("--on-host", help="The machine itself is the host, in no sandbox; said once, at first.")] = False
     uplink: Annotated[str | None, typer.Option(help="nat: guests reach what this machine reaches; none.  [none at first]")] = None
     database: Annotated[str | None, typer.Option(metavar="URL", help=f"{DATABASE}  [SQLite at first]")] = None
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """Which tests, and what of the last report."""
+
+    regex: Annotated[str | None, typer.Argument(metavar="REGEX", help="Only tests whose name it finds.")] = None
+    smoke: Annotated[bool, typer.Option("--smoke", help="The tests that upstream calls smoke.")] = False
+    service: Annotated[str | None, typer.Option(help="The tests of one service: compute, identity, image, network, scenario.")] = None
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many classes of tests at once.")] = 2
+    out: Annotated[Path, typer.Option(file_okay=False, help="Where results.json and junit.xml go.")] = Path("conformance-report")
+    fake: Annotated[bool, typer.Option("--fake", help="On the fake hypervisor: no guest runs, and every report says so.")] = False
+    list_failures: Annotated[bool, typer.Option("--list-failures", help="What failed in the last report; runs nothing.")] = False
+    rerun_failed: Annotated[bool, typer.Option("--rerun-failed", help="Only what failed in the last report.")] = False
+    document: Annotated[bool, typer.Option("--document", help="Write the table into docs/conformance.md.")] = False

@@ -25,15 +25,26 @@ class Client:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] = {}) -> tuple[int, dict[str, str], Any]:
         """Status, headers (lower case) and decoded body. Raises NotReady."""
+        told = {"content-type": "application/json", **headers}
+        status, shown, content = self._exchange(method, path, json.dumps(body).encode() if body else None, told)
+        try:
+            return status, shown, json.loads(content or b"null")
+        except ValueError as error:
+            raise NotReady(f"{method} {path}: {error}") from error
+
+    def upload(self, path: str, content: bytes) -> int:
+        """The status. Raises NotReady."""
+        return self._exchange("PUT", path, content, {"content-type": "application/octet-stream"})[0]
+
+    def _exchange(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
         try:
             connection = http.client.HTTPSConnection(self.address, self.port, timeout=10, context=self.context)
-            told = {"content-type": "application/json", **({"x-auth-token": self.token} if self.token else {}), **headers}
-            connection.request(method, path, json.dumps(body) if body else None, told)
+            connection.request(method, path, content, {**({"x-auth-token": self.token} if self.token else {}), **headers})
             answer = connection.getresponse()
-            content = answer.read()
+            told = answer.read()
             connection.close()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, json.loads(content or b"null")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, told
+        except (OSError, http.client.HTTPException) as error:
             raise NotReady(f"{method} {path}: {error}") from error
 
     def catalog(self, password: str) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 Layers, in the order of CI: `rules` (the house rules, lint and types), `fast` (no privileges, no network but loopback), `services`
 (a real PostgreSQL and friends: what needs them, then the tests of every API again on PostgreSQL), `machine` (real guests, switches,
-namespaces, on a fresh home). Without a layer all of them run, each to its end, and one failure fails the whole. `--all` adds the tests
-marked `long`, which take long or need large packages (a browser).
+namespaces, on a fresh home), `conformance` (what upstream calls smoke tests, by `nacre conformance` with real guests). Without a layer all of
+them run, each to its end, and one failure fails the whole; of conformance those of identity and image, which need no guest. `--all` adds
+the tests marked `long`, which take long or need large packages (a browser).
 """
 
 import subprocess
@@ -31,6 +32,8 @@ def _layers(also: str, failures: int) -> dict[str, list[list[str]]]:
     }
 
 
+CONFORMANCE = "conformance"
+_WITHOUT_GUESTS = ["--fake", r"^tempest\.api\.(identity|image)\."]
 LAYERS, _ALL = _layers(" and not long", 5), _layers("", 10)
 
 
@@ -41,18 +44,23 @@ def run(arguments: list[str]) -> int:
         raise Trouble("The tests are in the clone: type  sudo ./nacre test  there.")
     table = _ALL if "--all" in arguments else LAYERS
     layers, rest = list(LAYERS), [argument for argument in arguments if argument != "--all"]
-    if rest and rest[0] in LAYERS:
+    if rest and rest[0] in (*LAYERS, CONFORMANCE):
         layers, rest = rest[:1], rest[1:]
-    failed = [layer for layer in layers if not _passes(clone, layer, [[*run, *rest] for run in table[layer]])]
+    elif not rest:
+        layers.append(CONFORMANCE)
+    upstream = rest if layers == [CONFORMANCE] else _WITHOUT_GUESTS
+    pytest = [sys.executable, "-m", "pytest"]
+    commands = {layer: [[*pytest, *run, *rest] for run in runs] for layer, runs in table.items()}
+    commands[CONFORMANCE] = [[str(clone / "nacre"), "conformance", "--smoke", *upstream]]
+    failed = [layer for layer in layers if not _passes(clone, layer, commands[layer])]
     if len(layers) > 1:
-        print("\n" + "\n".join(f"{layer:<9} {'FAILED' if layer in failed else 'passed'}" for layer in layers))
+        print("\n" + "\n".join(f"{layer:<11} {'FAILED' if layer in failed else 'passed'}" for layer in layers))
     return 1 if failed else 0
 
 
-def _passes(clone: Path, layer: str, runs: list[list[str]]) -> bool:
+def _passes(clone: Path, layer: str, commands: list[list[str]]) -> bool:
     print(f"\n== {layer}", flush=True)
     begun = time.monotonic()
-    pytest = [sys.executable, "-m", "pytest"]
-    passed = [not subprocess.run([*pytest, *run], cwd=clone, check=False).returncode for run in runs]
+    passed = [not subprocess.run(command, cwd=clone, check=False).returncode for command in commands]
     print(f"== {layer}: {'passed' if all(passed) else 'FAILED'} in {time.monotonic() - begun:.0f} s", flush=True)
     return all(passed)

@@ -10,7 +10,7 @@ from nacre.compute import metadata as about
 from nacre.compute import states, tables, vendordata
 from nacre.compute.tables import compute_hosts, server_seen, servers
 from nacre.compute.tasks import spec
-from nacre.core import db, ids
+from nacre.core import db, ids, journal
 from nacre.core.cloud import Cloud
 from nacre.core.node_api import Render
 
@@ -65,6 +65,19 @@ def metadata(cloud: Cloud, conn: sa.Connection, kind: str, scope_id: str, addres
     if row is None:
         return None
     return {"server_id": row.id, "project_id": row.project_id, "files": about.files(_guest(cloud, conn, row))}
+
+
+def keep_password(tx: db.Tx, kind: str, scope_id: str, address: str, password: str) -> int:
+    """What the guest leaves for its user, once: 200; 409 when there is one, 404 when there is no such guest."""
+    server_id = network.server_at(tx, kind, scope_id, address)
+    row = tables.locked(tx, server_id) if server_id is not None else None
+    if row is None:
+        return 404
+    if row.guest_password is not None:
+        return 409
+    tx.update(servers, {"id": row.id}, guest_password=password)
+    journal.changed(tx, "server", row.id, "set_password", ("guest_password",))
+    return 200
 
 
 def config_drive(cloud: Cloud, conn: sa.Connection, host: str, server_id: str) -> Mapping[str, Any] | None:

@@ -46,7 +46,7 @@ def files(guest: Guest) -> dict[str, File]:
     user_data = _user_data(guest.row.user_data)
     for version in OPENSTACK:
         if version >= "2013-04-04":
-            found[f"openstack/{version}/password"] = ""
+            found[f"openstack/{version}/password"] = guest.row.guest_password or ""
     for version in EC2:
         found |= _flat(f"{version}/meta-data", _ec2(guest, version))
         if guest.row.key:

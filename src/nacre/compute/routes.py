@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from nacre.compute.api import actions, admin, flavors, groups, history, keypairs, life, quotas, servers, usage, versions
+from nacre.compute.api import actions, admin, flavors, groups, history, keypairs, life, old_groups, quotas, servers, usage, versions
 from nacre.compute.bodies import flavors as flavor_bodies
 from nacre.compute.bodies import groups as group_bodies
 from nacre.compute.bodies import keypairs as keypair_bodies
 from nacre.compute.bodies import life as life_bodies
+from nacre.compute.bodies import old_groups as old_group_bodies
 from nacre.compute.bodies import servers as bodies
 from nacre.compute.bodies.common import ANYTHING
 from nacre.compute.rules import RULES
@@ -16,6 +17,7 @@ from nacre.core.versions import ALWAYS, Body, Version
 
 _V = "/v2.1"
 _SERVER, _FLAVOR = f"{_V}/servers/{{id}}", f"{_V}/flavors/{{id}}"
+_GROUPS, _OLD = f"{_V}/os-security-groups", (2, 35)
 _P = "os_compute_api:"
 
 
@@ -29,6 +31,7 @@ def _get(path: str, handler: Handler, rule: str, since: Version = ALWAYS, until:
 
 ROUTES = (
     Route("GET", "/", versions.root, PUBLIC),
+    Route("GET", "/v2", versions.v2, PUBLIC),
     Route("GET", _V, versions.v21, PUBLIC),
     _get("/extensions", versions.extensions, "extensions"),
     _get("/extensions/{alias}", versions.extension, "extensions"),
@@ -87,6 +90,8 @@ ROUTES = (
     Route("POST", f"{_SERVER}/os-interface", life.attach, f"{_P}os-attach-interfaces:create", body=life_bodies.INTERFACE),
     Route("DELETE", f"{_SERVER}/os-interface/{{port}}", life.detach, f"{_P}os-attach-interfaces:delete", status=202),
     _get("/servers/{id}/os-security-groups", servers.security_groups, "os-security-groups:list"),
+    _get("/servers/{id}/os-server-password", servers.password, "os-server-password:show"),
+    Route("DELETE", f"{_SERVER}/os-server-password", servers.clear_password, f"{_P}os-server-password:clear", status=204),
     _get("/servers/{id}/os-volume_attachments", servers.volume_attachments, "os-volumes-attachments:index"),
     _get("/servers/{id}/os-instance-actions", history.index, "os-instance-actions:list"),
     _get("/servers/{id}/os-instance-actions/{request}", history.show, "os-instance-actions:show"),
@@ -96,6 +101,14 @@ ROUTES = (
     _get("/os-server-groups/{id}", groups.show, "os-server-groups:show"),
     Route("POST", f"{_V}/os-server-groups", groups.create, f"{_P}os-server-groups:create", body=group_bodies.CREATE),
     Route("DELETE", f"{_V}/os-server-groups/{{id}}", groups.delete, f"{_P}os-server-groups:delete", status=204),
+    # security groups in compute's words
+    _get("/os-security-groups", old_groups.index, "os-security-groups:get", until=_OLD),
+    _get("/os-security-groups/{id}", old_groups.show, "os-security-groups:show", until=_OLD),
+    Route("POST", _GROUPS, old_groups.create, f"{_P}os-security-groups:create", old_group_bodies.GROUP, until=_OLD),
+    Route("PUT", f"{_GROUPS}/{{id}}", old_groups.update, f"{_P}os-security-groups:update", old_group_bodies.GROUP, until=_OLD),
+    Route("DELETE", f"{_GROUPS}/{{id}}", old_groups.delete, f"{_P}os-security-groups:delete", status=202, until=_OLD),
+    Route("POST", f"{_V}/os-security-group-rules", old_groups.create_rule, f"{_P}os-security-groups:rule:create", old_group_bodies.RULE, until=_OLD),
+    Route("DELETE", f"{_V}/os-security-group-rules/{{id}}", old_groups.delete_rule, f"{_P}os-security-groups:rule:delete", status=202, until=_OLD),
     # flavors
     _get("/flavors", flavors.index, "flavors"),
     _get("/flavors/detail", flavors.detail, "flavors"),
@@ -156,6 +169,6 @@ def render_error(error: Error, request_id: str) -> dict[str, Any]:
 
 SERVICE = Service(
     name="compute", type="compute", title="nova", prefix="/compute", endpoint="/v2.1", routes=ROUTES, rules=RULES, render_error=render_error,
-    microversions=versions.MICROVERSIONS, request_id_header="x-compute-request-id",
+    microversions=versions.MICROVERSIONS, aliases={"v2": "v2.1"}, request_id_header="x-compute-request-id",
     forbidden="Policy doesn't allow {rule} to be performed.",
 )  # fmt: skip

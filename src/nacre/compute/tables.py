@@ -73,6 +73,7 @@ servers = sa.Table(
     sa.Column("user_data", sa.Text),                         # base64, as it came
     sa.Column("injected_files", db.Json),                    # {"path", "contents" in base64} each; for its config drive
     sa.Column("seed", sa.String(64), nullable=False),        # what the guest's random_seed is made from
+    sa.Column("guest_password", sa.Text),                    # the guest, by the node API
     sa.Column("config_drive", sa.String(16), nullable=False),
     sa.Column("meta", db.Json, nullable=False),
     sa.Column("availability_zone", sa.String(255)),          # claim

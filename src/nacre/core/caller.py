@@ -69,7 +69,8 @@ class Caller:
             "user_id": self.user_id, "project_id": self.project_id, "tenant_id": self.project_id, "domain_id": self.domain_id,
             "user_domain_id": self.user_domain_id, "project_domain_id": self.project_domain_id, "system_scope": self.system_scope,
             "roles": sorted(self.roles), "is_admin": self.is_admin, "is_admin_project": True,
-            "token": {"project": {"id": self.project_id}, "domain": {"id": self.domain_id}, "user": {"id": self.user_id}},
+            "token": {"project": {"id": self.project_id, "domain": {"id": self.project_domain_id}}, "domain": {"id": self.domain_id},
+                      "user": {"id": self.user_id}},
         }  # fmt: skip
 
     def allowed(self, rule: str, target: Mapping[str, Any] | None = None) -> bool:

@@ -116,7 +116,8 @@ class Route:
 
 @dataclass
 class Service:
-    """A mounted API. `title`: name in the catalog; `endpoint`: what the catalog adds to the prefix; `rules` are policy
+    """A mounted API. `aliases`: other names of a path's first segment, under which there are no microversions; `title`: name in the
+    catalog; `endpoint`: what the catalog adds to the prefix; `rules` are policy
     defaults by upstream name; `render_error(error, request_id)` gives the body of a refusal; `forbidden` is its sentence of a 403."""
 
     name: str
@@ -130,6 +131,7 @@ class Service:
     title: str = ""
     endpoint: str = ""
     forbidden: str = FORBIDDEN
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Node:
@@ -213,8 +215,11 @@ class App:
         version, refused = ALWAYS, {}
         self._refresh_policies(started)
         try:
+            alias = service.aliases.get(segments[1]) if len(segments) > 2 and segments[2] else None
+            if alias is not None:
+                segments[1] = alias
             if service.microversions is not None:
-                version = service.microversions.asked(request.headers)
+                version = service.microversions.asked(request.headers if alias is None else {})
             response = await self._route(request, service, tree, (segments[1:], version, request_id))
         except ClientDisconnect:
             response = Response(status_code=499)

@@ -49,7 +49,8 @@ class Behind:
     """`render`: kind -> bodies of documents by id (an id that is gone is left out). `reported(tx, host, seen)` are told what a node
     saw, in the report's transaction. `image(cloud, host, id)` gives (size, chunks) or None; `store(cloud, host, id, chunks)` takes
     the bytes of an image that a call asked for and gives None, or why it does not; `metadata(cloud, conn, kind, id, address)` a
-    guest's files or None; `config_drive(cloud, conn, host, server id)` what is on a guest's config drive or None;
+    guest's files or None; `password(tx, kind, id, address, password)` keeps what a guest leaves for its user
+    and gives a status; `config_drive(cloud, conn, host, server id)` what is on a guest's config drive or None;
     `console(cloud, host, rendezvous, socket)` pairs a node's console stream with its browser."""
 
     render: Mapping[str, Render]
@@ -57,6 +58,7 @@ class Behind:
     image: Callable[[Cloud, str, str], tuple[int, AsyncIterator[bytes]] | None] = lambda cloud, host, image_id: None
     store: Callable[[Cloud, str, str, AsyncIterator[bytes]], Awaitable[str | None]] = _refuse
     metadata: Callable[[Cloud, sa.Connection, str, str, str], Mapping[str, Any] | None] = lambda cloud, conn, kind, scope_id, address: None
+    password: Callable[[db.Tx, str, str, str, str], int] = lambda tx, kind, scope_id, address, password: 404
     config_drive: Callable[[Cloud, sa.Connection, str, str], Mapping[str, Any] | None] = lambda cloud, conn, host, server_id: None
     console: "Callable[[Cloud, str, str, WebSocket], Any] | None" = None
 
@@ -67,6 +69,10 @@ class Report(msgspec.Struct):
     results: list[dict[str, Any]] = []
     applied: dict[str, dict[str, int]] = {}
     seen: dict[str, Any] | None = None
+
+
+class Left(msgspec.Struct):
+    password: str
 
 
 class Feed(msgspec.Struct):
@@ -160,6 +166,10 @@ class NodeApp:
             case ("GET", ["node", "v1", "metadata"]):
                 files = await anyio.to_thread.run_sync(self._metadata, dict(request.query_params))
                 return _json(files) if files is not None else _json({"error": "no such guest"}, 404)
+            case ("POST", ["node", "v1", "metadata"]):
+                left = msgspec.json.decode(await request.body(), type=Left)
+                status = await anyio.to_thread.run_sync(lambda: db.again(lambda: self._left(dict(request.query_params), left)))
+                return _json({} if status == 200 else {"error": "not kept"}, status)
             case ("GET", ["node", "v1", "config_drives", server_id]):
                 files = await anyio.to_thread.run_sync(self._config_drive, server_id)
                 return _json(files) if files is not None else _json({"error": "no such config drive"}, 404)
@@ -220,10 +230,21 @@ class NodeApp:
                     told_of(tx, self.host, report.seen)
 
     def _metadata(self, asked: dict[str, str]) -> Mapping[str, Any] | None:
-        kind = "network" if "network" in asked else "router"
         with self.cloud.db.read() as conn:
-            serving = nodes.holders_of(conn, "dhcp" if kind == "network" else kind, asked.get(kind, ""))
-            return self.behind.metadata(self.cloud, conn, kind, asked.get(kind, ""), asked.get("address", "")) if self.host in serving else None
+            guest = self._served(conn, asked)
+            return self.behind.metadata(self.cloud, conn, *guest) if guest is not None else None
+
+    def _left(self, asked: dict[str, str], left: Left) -> int:
+        with self.cloud.db.write(System(ids.request_id())) as tx:
+            self.permit(tx)
+            guest = self._served(tx, asked)
+            return self.behind.password(tx, *guest, left.password) if guest is not None else 404
+
+    def _served(self, conn: db.Conn, asked: dict[str, str]) -> tuple[str, str, str] | None:
+        """(kind, id, address) of the guest that a question names, if this host serves where it asks."""
+        kind = "network" if "network" in asked else "router"
+        serving = nodes.holders_of(conn, "dhcp" if kind == "network" else kind, asked.get(kind, ""))
+        return (kind, asked.get(kind, ""), asked.get("address", "")) if self.host in serving else None
 
     def _own(self, tx: db.Tx, call_ids: Sequence[str]) -> None:
         """Raises Refused when one of these calls was another host's; one that is not known any more is nobody's."""

@@ -1,16 +1,20 @@
-"""Wire shapes of identity. Source: Identity API v3, https://docs.openstack.org/api-ref/identity/v3/"""
+"""Wire shapes of identity. Source: Identity API v3, https://docs.openstack.org/api-ref/identity/v3/
+
+What a request says beyond its shape is kept and shown as it was said (`Open`), as upstream does with attributes that it does not know.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from nacre.core import db
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest
-from nacre.core.versions import Body
+from nacre.core.versions import UNSET, Body, UnsetType, Version
 from nacre.identity.service.auth import Asked
+from nacre.identity.service.directory import Kind, Record
 
 
 class Auth:
@@ -54,6 +58,8 @@ def _scope(scope: Any) -> Any:
         kind, reference = next(iter(scope.items()))
         if kind == "system" and reference == {"all": True}:
             return "system", {}
+        if kind == "OS-TRUST:trust" and isinstance(reference, dict) and isinstance(reference.get("id"), str):
+            return "trust", reference
         if kind in ("project", "domain") and isinstance(reference, dict) and (reference.get("id") or reference.get("name")):
             return kind, reference
     raise BadRequest("Invalid input for field/attribute scope. One of project, domain, system or unscoped is expected.")
@@ -78,6 +84,8 @@ def token(caller: Caller, catalog: Sequence[db.Row] | None) -> dict[str, Any]:
         shown["domain"] = {"id": caller.domain_id, "name": caller.domain_name}
     elif caller.system_scope:
         shown["system"] = {"all": True}
+    if "trust" in caller.extra:
+        shown["OS-TRUST:trust"] = caller.extra["trust"]
     if caller.roles:
         shown["roles"] = list(caller.extra["roles"])
         if catalog is not None:
@@ -95,28 +103,186 @@ def services(rows: Sequence[db.Row]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def resource(row: db.Row, url: str, word: str) -> dict[str, Any]:
-    """A row of the directory as upstream shows it."""
-    shown = {name: value for name, value in row._mapping.items() if not name.startswith("password")}
-    shown["links"] = {"self": f"{url}/v3/{word}s/{row.id}"}
-    extra: dict[str, dict[str, Any]] = {
-        "domain": {"tags": [], "options": {}},
-        "project": {"is_domain": False, "tags": [], "options": {}},
-        "user": {"password_expires_at": None, "options": {}},
-        "role": {"domain_id": None, "options": {}},
-        "endpoint": {"region": shown.get("region_id")},
-    }
-    return shown | extra.get(word, {})
+_ALSO: Mapping[str, Mapping[str, Any]] = {
+    "domain": {"tags": []},
+    "project": {"is_domain": False, "tags": []},
+    "user": {"password_expires_at": None},
+    "role": {"domain_id": None},
+    "trust": {"deleted_at": None, "redelegation_count": 0},
+}
+
+
+def resource(record: Record, url: str, kind: Kind) -> dict[str, Any]:
+    """A record of the directory as upstream shows it."""
+    shown = {name: value for name, value in record.items() if not name.startswith("password")}
+    if "options" in shown:
+        shown["options"] = shown["options"] or {}
+    if kind.word == "endpoint":
+        shown["region"] = shown["region_id"]
+    if kind.word == "trust":
+        shown["expires_at"] = when(shown["expires_at"])
+        address = f"{url}{kind.address}/{record['id']}/roles"
+        shown["roles_links"] = {"self": address, "previous": None, "next": None}
+    return {**shown, **_ALSO.get(kind.word, {}), "links": {"self": f"{url}{kind.address}/{record['id']}"}}
 
 
 def assignment(row: Mapping[str, Any], url: str, names: bool) -> dict[str, Any]:
-    role, user = {"id": row["role_id"]}, {"id": row["user_id"]}
+    role, actor, kind = {"id": row["role_id"]}, {"id": row["actor_id"]}, row["actor"]
     scope: dict[str, Any] = {"all": True} if row["scope"] == "system" else {"id": row["scope_id"]}
     if names:
         role["name"] = row["role_name"]
-        user |= {"name": row["user_name"], "domain": {"id": row["user_domain_id"]}}
+        actor |= {"name": row["actor_name"], "domain": {"id": row["actor_domain_id"]}}
         if row["scope"] != "system":
             scope["name"] = row["scope_name"]
             scope |= {"domain": {"id": row["scope_domain_id"]}} if row["scope_domain_id"] else {}
-    links = {"assignment": f"{url}/v3/{row['scope']}s/{row['scope_id']}/users/{row['user_id']}/roles/{row['role_id']}"}
-    return {"role": role, "user": user, "scope": {row["scope"]: scope}, "links": links}
+    where = "system" if row["scope"] == "system" else f"{row['scope']}s/{row['scope_id']}"
+    links = {"assignment": f"{url}/v3/{where}/{kind}s/{row['actor_id']}/roles/{row['role_id']}"}
+    return {"role": role, kind: actor, "scope": {row["scope"]: scope}, "links": links}
+
+
+class Open(Body):
+    """The body of what may say more than its shape. Decoded it is a dict of what was said; ids and links are ours to give."""
+
+    def __init__(self, wrapper: str, shape: type[msgspec.Struct]) -> None:
+        super().__init__(wrapper, shape, lax=False, extra=True)
+
+    def decode(self, raw: bytes, version: Version) -> dict[str, Any]:
+        """Raises BadRequest naming the field."""
+        known = super().decode(raw, version)
+        names = {field.encode_name for field in msgspec.structs.fields(known)}
+        said = msgspec.json.decode(raw)[self.wrapper]
+        return {name: value for name, value in said.items() if name in names or name not in ("id", "links", "extra")}
+
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"\S")]
+Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=65535)]
+Options = dict[str, Any]
+
+
+class DomainChange(msgspec.Struct, kw_only=True):
+    name: Short | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    options: Options | UnsetType = UNSET
+
+
+class NewDomain(DomainChange, kw_only=True):
+    name: Short
+
+
+class ProjectChange(DomainChange, kw_only=True):
+    domain_id: Id | UnsetType | None = UNSET
+    parent_id: Id | UnsetType | None = UNSET
+    is_domain: bool | UnsetType = UNSET
+
+
+class NewProject(ProjectChange, kw_only=True):
+    name: Short
+
+
+class UserChange(msgspec.Struct, kw_only=True):
+    name: Name | UnsetType = UNSET
+    password: Annotated[str, msgspec.Meta(max_length=4096)] | UnsetType | None = UNSET
+    default_project_id: Id | UnsetType | None = UNSET
+    domain_id: Id | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
+    options: Options | UnsetType = UNSET
+
+
+class NewUser(UserChange, kw_only=True):
+    name: Name
+
+
+class NewPassword(msgspec.Struct, kw_only=True):
+    original_password: str
+    password: str
+
+
+class GroupChange(msgspec.Struct, kw_only=True):
+    name: Short | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    domain_id: Id | UnsetType | None = UNSET
+
+
+class NewGroup(GroupChange, kw_only=True):
+    name: Short
+
+
+class RoleChange(msgspec.Struct, kw_only=True):
+    name: Name | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
+    domain_id: UnsetType | None = UNSET
+    options: Options | UnsetType = UNSET
+
+
+class NewRole(RoleChange, kw_only=True):
+    name: Name
+
+
+class Region(msgspec.Struct, kw_only=True):
+    id: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
+    parent_region_id: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType | None = UNSET
+
+
+class ServiceChange(msgspec.Struct, kw_only=True):
+    type: Name | UnsetType = UNSET
+    name: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class NewService(ServiceChange, kw_only=True):
+    type: Name
+
+
+class EndpointChange(msgspec.Struct, kw_only=True):
+    interface: Literal["public", "internal", "admin"] | UnsetType = UNSET
+    service_id: Id | UnsetType = UNSET
+    url: Annotated[str, msgspec.Meta(min_length=1, max_length=2048)] | UnsetType = UNSET
+    region_id: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType | None = UNSET
+    region: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class NewEndpoint(EndpointChange, kw_only=True):
+    interface: Literal["public", "internal", "admin"]
+    service_id: Id
+    url: Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
+
+
+class PolicyChange(msgspec.Struct, kw_only=True):
+    type: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType = UNSET
+    blob: Text | UnsetType = UNSET
+
+
+class NewPolicy(PolicyChange, kw_only=True):
+    type: Annotated[str, msgspec.Meta(max_length=255)]
+    blob: Text
+
+
+class CredentialChange(msgspec.Struct, kw_only=True):
+    user_id: Id | UnsetType = UNSET
+    project_id: Id | UnsetType | None = UNSET
+    type: Name | UnsetType = UNSET
+    blob: Text | UnsetType = UNSET
+
+
+class NewCredential(CredentialChange, kw_only=True):
+    type: Name
+    blob: Text
+
+
+class NewTrust(msgspec.Struct, kw_only=True):
+    trustor_user_id: Id
+    trustee_user_id: Id
+    impersonation: bool
+    project_id: Id | UnsetType | None = UNSET
+    roles: list[dict[str, str]] | UnsetType = UNSET
+    expires_at: str | UnsetType | None = UNSET
+    remaining_uses: Annotated[int, msgspec.Meta(ge=1)] | UnsetType | None = UNSET
+    allow_redelegation: bool | UnsetType | None = UNSET
+    redelegation_count: int | UnsetType | None = UNSET

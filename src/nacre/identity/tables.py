@@ -1,5 +1,6 @@
 """Tables of identity. Everything a token is checked against is here; whoever changes any of it calls `bump_epoch` in the same
-transaction, and every process drops what it remembers at its next request.
+transaction, and every process drops what it remembers at its next request. `extra` is what requests said beyond the columns: upstream
+keeps and shows it as it was said.
 """
 
 from typing import Any
@@ -16,6 +17,8 @@ domains = sa.Table(
     sa.Column("name", sa.String(64), nullable=False, unique=True),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("extra", db.Json),
+    sa.Column("options", db.Json),
 )  # fmt: skip
 projects = sa.Table(
     "projects", db.metadata,
@@ -25,6 +28,8 @@ projects = sa.Table(
     sa.Column("parent_id", sa.String(64), nullable=False),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("extra", db.Json),
+    sa.Column("options", db.Json),
     sa.UniqueConstraint("domain_id", "name"),
 )  # fmt: skip
 users = sa.Table(
@@ -36,6 +41,8 @@ users = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("password_hash", sa.String(255)),
     sa.Column("password_changed_at", sa.DateTime),
+    sa.Column("extra", db.Json),
+    sa.Column("options", db.Json),
     sa.UniqueConstraint("domain_id", "name"),
 )  # fmt: skip
 roles = sa.Table(
@@ -43,6 +50,8 @@ roles = sa.Table(
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("name", sa.String(255), nullable=False, unique=True),
     sa.Column("description", sa.Text, nullable=False),
+    sa.Column("extra", db.Json),
+    sa.Column("options", db.Json),
 )  # fmt: skip
 implied_roles = sa.Table(
     "implied_roles", db.metadata,
@@ -56,11 +65,33 @@ assignments = sa.Table(
     sa.Column("scope_id", sa.String(64), primary_key=True),     # "all" for system
     sa.Column("role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
 )  # fmt: skip
+groups = sa.Table(
+    "user_groups", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("domain_id", sa.String(64), sa.ForeignKey("domains.id"), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("extra", db.Json),
+    sa.UniqueConstraint("domain_id", "name"),
+)  # fmt: skip
+members = sa.Table(
+    "user_group_members", db.metadata,
+    sa.Column("group_id", sa.String(64), sa.ForeignKey("user_groups.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", sa.String(64), sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True),
+)  # fmt: skip
+group_assignments = sa.Table(
+    "group_role_assignments", db.metadata,
+    sa.Column("group_id", sa.String(64), sa.ForeignKey("user_groups.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("scope", sa.String(16), primary_key=True),        # as of users
+    sa.Column("scope_id", sa.String(64), primary_key=True),
+    sa.Column("role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
+)  # fmt: skip
 regions = sa.Table(
     "regions", db.metadata,
     sa.Column("id", sa.String(255), primary_key=True),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("parent_region_id", sa.String(255)),
+    sa.Column("extra", db.Json),
 )  # fmt: skip
 services = sa.Table(
     "catalog_services", db.metadata,
@@ -69,15 +100,49 @@ services = sa.Table(
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("extra", db.Json),
 )  # fmt: skip
 endpoints = sa.Table(
     "catalog_endpoints", db.metadata,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("service_id", sa.String(64), sa.ForeignKey("catalog_services.id", ondelete="CASCADE"), nullable=False),
     sa.Column("interface", sa.String(16), nullable=False),      # public, internal, admin
-    sa.Column("region_id", sa.String(255), nullable=False),
+    sa.Column("region_id", sa.String(255)),
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("extra", db.Json),
+)  # fmt: skip
+policies = sa.Table(
+    "identity_policies", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("type", sa.String(255), nullable=False),
+    sa.Column("blob", sa.Text, nullable=False),
+    sa.Column("extra", db.Json),
+)  # fmt: skip
+credentials = sa.Table(
+    "identity_credentials", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.String(64), nullable=False, index=True),
+    sa.Column("project_id", sa.String(64)),
+    sa.Column("type", sa.String(255), nullable=False),
+    sa.Column("sealed", sa.Text, nullable=False),               # the blob, encrypted by the master key file
+    sa.Column("extra", db.Json),
+)  # fmt: skip
+trusts = sa.Table(
+    "trusts", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("trustor_user_id", sa.String(64), nullable=False, index=True),
+    sa.Column("trustee_user_id", sa.String(64), nullable=False, index=True),
+    sa.Column("project_id", sa.String(64)),
+    sa.Column("impersonation", sa.Boolean, nullable=False),
+    sa.Column("expires_at", sa.DateTime),
+    sa.Column("remaining_uses", sa.Integer),                    # None: any number; taken where a token is issued
+    sa.Column("extra", db.Json),
+)  # fmt: skip
+trust_roles = sa.Table(
+    "trust_roles", db.metadata,
+    sa.Column("trust_id", sa.String(64), sa.ForeignKey("trusts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
 )  # fmt: skip
 fernet_keys = sa.Table(
     "fernet_keys", db.metadata,
@@ -116,10 +181,12 @@ def named(conn: db.Conn, table: sa.Table, name: str, domain_id: str | None = Non
 
 
 def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.Row]:
-    """The roles of a user on a scope, with those they imply, by name."""
+    """The roles of a user on a scope, by name: given to the user or to a group of the user's, and those they imply."""
     direct = sa.select(assignments.c.role_id).where(
         assignments.c.user_id == user_id, assignments.c.scope == scope, assignments.c.scope_id == scope_id)  # fmt: skip
-    held = {row.role_id for row in conn.execute(direct)}
+    by_group = (sa.select(group_assignments.c.role_id).join(members, members.c.group_id == group_assignments.c.group_id)
+                .where(members.c.user_id == user_id, group_assignments.c.scope == scope, group_assignments.c.scope_id == scope_id))  # fmt: skip
+    held = {row.role_id for row in conn.execute(direct.union(by_group))}
     implied: dict[str, set[str]] = {}
     for prior, follows in conn.execute(sa.select(implied_roles)):
         implied.setdefault(prior, set()).add(follows)
@@ -131,8 +198,11 @@ def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.
 
 
 def scopes_of(conn: db.Conn, user_id: str, scope: str) -> list[str]:
-    query = sa.select(assignments.c.scope_id).where(assignments.c.user_id == user_id, assignments.c.scope == scope).distinct()
-    return [row.scope_id for row in conn.execute(query)]
+    """Where the user has a role, also by a group."""
+    query = sa.select(assignments.c.scope_id).where(assignments.c.user_id == user_id, assignments.c.scope == scope)
+    by_group = (sa.select(group_assignments.c.scope_id).join(members, members.c.group_id == group_assignments.c.group_id)
+                .where(members.c.user_id == user_id, group_assignments.c.scope == scope))  # fmt: skip
+    return [row.scope_id for row in conn.execute(query.union(by_group))]
 
 
 def catalog_rows(conn: db.Conn) -> list[Any]:

@@ -5,6 +5,7 @@ _NAMES = {
     "allowed-address-pairs": "Allowed Address Pairs",
     "availability_zone": "Availability Zone",
     "binding": "Port Binding",
+    "default-subnetpools": "Default Subnetpools",
     "dns-integration": "DNS Integration",
     "empty-string-filtering": "Empty String Filtering Extension",
     "ext-gw-mode": "Neutron L3 Configurable external gateway mode",
@@ -34,6 +35,7 @@ _NAMES = {
     "stateful-security-group": "Stateful security group",
     "subnet-external-network": "Subnet belongs to an external network",
     "subnet-service-types": "Subnet service types",
+    "subnet_allocation": "Subnet Allocation",
 }
 EXTENSIONS = {
     alias: {"alias": alias, "name": name, "description": name, "updated": "2024-01-01T00:00:00-00:00", "links": []}

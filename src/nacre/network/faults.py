@@ -12,6 +12,7 @@ class UpstreamBadRequest(BadRequest):
 _NOT_FOUND = {
     "NetworkNotFound": "Network {net_id} could not be found.",
     "SubnetNotFound": "Subnet {subnet_id} could not be found.",
+    "SubnetPoolNotFound": "Subnet pool {subnetpool_id} could not be found.",
     "PortNotFound": "Port {port_id} could not be found.",
     "RouterNotFound": "Router {router_id} could not be found",
     "RouterInterfaceNotFound": "Router {router_id} does not have an interface with id {port_id}",
@@ -27,6 +28,7 @@ _NOT_FOUND = {
     "TagNotFound": "Tag {tag} could not be found.",
 }
 _IN_USE = {
+    "SubnetPoolQuotaExceeded": "Per-tenant subnet pool prefix quota exceeded.",
     "NetworkInUse": "Unable to complete operation on network {net_id}. {reason}.",
     "SubnetInUse": "Unable to complete operation on subnet {subnet_id}: {reason}.",
     "PortInUse": "Unable to complete operation on port {port_id} for network {net_id}. Port already has an attached device {device_id}.",
@@ -67,6 +69,15 @@ _IN_USE = {
     "AddressPairAndPortSecurityRequired": "Port Security must be enabled in order to have allowed address pairs on a port.",
 }
 _INVALID = {
+    "EmptySubnetPoolPrefixList": "Empty subnet pool prefix list.",
+    "PrefixVersionMismatch": "Cannot mix IPv4 and IPv6 prefixes in a subnet pool.",
+    "InvalidSubnetPoolPrefix": "Prefix length {which}_prefixlen {value} is not valid for IPv{version}.",
+    "IllegalSubnetPoolPrefixBounds": "Illegal prefix bounds: {which}_prefixlen={value}, {base}_prefixlen={other}.",
+    "IllegalSubnetPoolPrefixUpdate": "Illegal update to prefixes: {msg}.",
+    "MinPrefixSubnetAllocationError": "Unable to allocate subnet with prefix length {prefixlen}, minimum allowed prefix is {min_prefixlen}.",
+    "MaxPrefixSubnetAllocationError": "Unable to allocate subnet with prefix length {prefixlen}, maximum allowed prefix is {max_prefixlen}.",
+    "SubnetAllocationError": "Failed to allocate subnet: {reason}.",
+    "SubnetPoolDeleteError": "Unable to delete subnet pool: {reason}.",
     "InvalidInput": "Invalid input for operation: {error_message}.",
     "InvalidIpForNetwork": "IP address {ip_address} is not a valid IP for any of the subnets on the specified network.",
     "InvalidIpForSubnet": "IP address {ip_address} is not a valid IP for the specified subnet.",

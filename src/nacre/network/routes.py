@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 from nacre.core.http import PUBLIC, Route, Service
 from nacre.core.versions import Body
-from nacre.network.api import Wire, about, routing, security, wires
+from nacre.network.api import Wire, about, pools, routing, security, wires
+from nacre.network.api.pools import POOLS
 from nacre.network.api.routing import FLOATING_IPS, ROUTERS
 from nacre.network.api.security import GROUPS
 from nacre.network.api.security import RULES as GROUP_RULES
 from nacre.network.api.wires import NETWORKS, PORTS, SUBNETS
+from nacre.network.bodies import pools as pool_bodies
 from nacre.network.bodies import quotas as quota_bodies
 from nacre.network.bodies import routing as routing_bodies
 from nacre.network.bodies import security as security_bodies
@@ -47,6 +49,9 @@ ROUTES = (
     Route("POST", "/v2.0/subnets", wires.create_subnets, "create_subnet", wire_bodies.NEW_SUBNET, 201),
     Route("PUT", "/v2.0/subnets/{id}", wires.update_subnet, "update_subnet", wire_bodies.CHANGE_SUBNET),
     Route("DELETE", "/v2.0/subnets/{id}", wires.delete_subnet, "delete_subnet", status=204),
+    Route("POST", "/v2.0/subnetpools", pools.create_pools, "create_subnetpool", pool_bodies.NEW_POOL, 201),
+    Route("PUT", "/v2.0/subnetpools/{id}", pools.update_pool, "update_subnetpool", pool_bodies.CHANGE_POOL),
+    Route("DELETE", "/v2.0/subnetpools/{id}", pools.delete_pool, "delete_subnetpool", status=204),
     Route("POST", "/v2.0/ports", wires.create_ports, "create_port", wire_bodies.NEW_PORT, 201),
     Route("PUT", "/v2.0/ports/{id}", wires.update_port, "update_port", wire_bodies.CHANGE_PORT),
     Route("DELETE", "/v2.0/ports/{id}", wires.delete_port, "delete_port", status=204),
@@ -66,8 +71,8 @@ ROUTES = (
     Route("DELETE", "/v2.0/security-groups/{id}", security.delete_group, "delete_security_group", status=204),
     Route("POST", "/v2.0/security-group-rules", security.create_rules, "create_security_group_rule", security_bodies.NEW_RULE, 201),
     Route("DELETE", "/v2.0/security-group-rules/{id}", security.delete_rule, "delete_security_group_rule", status=204),
-    *(route for wire in (NETWORKS, SUBNETS, PORTS, ROUTERS, FLOATING_IPS, GROUP_RULES) for route in _read(wire)),
-    *(route for wire in (NETWORKS, SUBNETS, PORTS, ROUTERS, FLOATING_IPS, GROUPS) for route in _tags(wire)),
+    *(route for wire in (NETWORKS, SUBNETS, POOLS, PORTS, ROUTERS, FLOATING_IPS, GROUP_RULES) for route in _read(wire)),
+    *(route for wire in (NETWORKS, SUBNETS, POOLS, PORTS, ROUTERS, FLOATING_IPS, GROUPS) for route in _tags(wire)),
     Route("GET", "/v2.0/agents", about.list_agents, "get_agent"),
     Route("GET", "/v2.0/agents/{id}", about.show_agent, "get_agent"),
     Route("GET", "/v2.0/agents/{id}/dhcp-networks", about.networks_of_agent, "get_dhcp-networks"),

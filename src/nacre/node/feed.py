@@ -55,6 +55,9 @@ class Source(Protocol):
     def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
         """What the guest with `address` on the network or router `owner` may know about itself."""
 
+    def keep_password(self, kind: str, owner: str, address: str, password: str) -> int:
+        """What that guest leaves for its user: 200, or why it is not kept (404, 409)."""
+
     def config_drive(self, server_id: str) -> dict[str, Any]:
         """What is on the config drive of a server of this host: path -> text or {"base64": ...}. NodeError if there is none."""
 
@@ -128,6 +131,20 @@ class HttpSource:
                 raise ControlPlaneDown(f"metadata: {answer.status} {body[:200]!r}")
             found: dict[str, Any] = msgspec.json.decode(body)
             return found
+
+    def keep_password(self, kind: str, owner: str, address: str, password: str) -> int:
+        connection, path = self._connect(10), "/node/v1/metadata?" + urlencode({kind: owner, "address": address})
+        try:
+            connection.request("POST", path, msgspec.json.encode({"password": password}), {"Content-Type": "application/json", **self.headers})
+            answer = connection.getresponse()
+            told = answer.read(2000)
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlPlaneDown(f"{path}: {error or type(error).__name__}") from error
+        finally:
+            self._drop(connection)
+        if answer.status not in (200, 404, 409):
+            raise ControlPlaneDown(f"metadata: {answer.status} {told[:200]!r}")
+        return answer.status
 
     def config_drive(self, server_id: str) -> dict[str, Any]:
         try:

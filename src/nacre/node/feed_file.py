@@ -76,6 +76,9 @@ class FileSource:
     def metadata(self, kind: str, owner: str, address: str) -> dict[str, Any] | None:
         return self._read().metadata.get(address)
 
+    def keep_password(self, kind: str, owner: str, address: str, password: str) -> int:
+        return 404
+
     def config_drive(self, server_id: str) -> dict[str, Any]:
         found = self._read().config_drives.get(server_id)
         if found is None:

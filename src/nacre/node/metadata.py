@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from nacre.node.wires import netns
-from nacre.node.wires.driver import ControlPlaneDown, Lookup
+from nacre.node.wires.driver import ControlPlaneDown, Keep, Lookup
 
 log = logging.getLogger(__name__)
 _FRESH = 2.0
@@ -55,8 +55,8 @@ def send_frame(channel: socket.socket, message: Mapping[str, Any], descriptors: 
 class Metadata:
     """`folder` keeps the answers. Start with `serve`, which may be called again at any time with what is wanted then."""
 
-    def __init__(self, folder: Path, lookup: Lookup, died: Callable[[], None]) -> None:
-        self._folder, self._lookup, self._died = folder, lookup, died
+    def __init__(self, folder: Path, lookup: Lookup, keep: Keep, died: Callable[[], None]) -> None:
+        self._folder, self._lookup, self._keep_password, self._died = folder, lookup, keep, died
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._sending = threading.Lock()
@@ -143,12 +143,23 @@ class Metadata:
 
     def _reply(self, message: Mapping[str, Any]) -> None:
         try:
-            status, files = self._look_up(str(message["kind"]), str(message["id"]), str(message["address"]))
+            guest = (str(message["kind"]), str(message["id"]), str(message["address"]))
+            status, files = (self._left(*guest, message["password"]), {}) if "password" in message else self._look_up(*guest)
         except Exception:
-            log.exception("metadata of %s", message)
+            log.exception("metadata of %s", message.get("address"))
             status, files = 500, {}
         with contextlib.suppress(OSError):
             self._send({"answer": message["number"], "status": status, "files": files})
+
+    def _left(self, kind: str, id_: str, text: str, password: str) -> int:
+        """The guest leaves a password for its user; what it reads next has it."""
+        address = str(ipaddress.ip_address(text))
+        try:
+            status = self._keep_password(kind, id_, address, password)
+        except ControlPlaneDown:
+            return 503
+        self._recent.pop((kind, id_, address), None)
+        return status
 
     def _look_up(self, kind: str, id_: str, text: str) -> tuple[int, dict[str, str]]:
         address = str(ipaddress.ip_address(text))

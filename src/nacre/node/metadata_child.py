@@ -2,7 +2,7 @@
 
 `python -m nacre.node.metadata_child FD`: FD is the socketpair to the parent (see metadata.py); its end ends this process.
 One event loop; a guest has 10 seconds to send a request of at most 8 KiB, and 32 connections at once; a connection serves several
-requests.
+requests. All is read only but `openstack/<version>/password`, to which a guest posts, once, what its user is to know.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import pwd
+import re
 import resource
 import socket
 import struct
@@ -26,6 +27,8 @@ from urllib.parse import unquote
 _PATIENCE = 10.0
 _LIMIT = 8192
 _CONNECTIONS = 32
+_PASSWORD = re.compile(r"/+openstack/+[^/]+/+password/*")
+_PASSWORD_LIMIT = 1020
 _NEWNET = 0x40000000
 _NO_NEW_PRIVILEGES = 38
 
@@ -65,6 +68,14 @@ def target_of(head: bytes) -> tuple[str, str, bool]:
         return method, target, False
     stays = headers.get("connection") != "close" if version == "HTTP/1.1" else headers.get("connection") == "keep-alive"
     return method, unquote(target.partition("?")[0]), stays
+
+
+def length_of(head: bytes) -> int:
+    """How long the body after these headers says that it is. Raises ValueError."""
+    found = re.findall(rb"^content-length:\s*(\d{1,9})\s*$", head, re.IGNORECASE | re.MULTILINE)
+    if len(found) != 1:
+        raise ValueError("no length")
+    return int(found[0])
 
 
 class Child:
@@ -139,7 +150,7 @@ class Child:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _PATIENCE)
             try:
                 method, path, stays = target_of(head[:-4])
-                status, body = await self._page(guest, method, path)
+                status, body = await (self._left(guest, path, head, reader) if method == "POST" else self._page(guest, method, path))
             except ValueError:
                 method, stays, status, body = "GET", False, 400, "Bad Request"
             data = body if isinstance(body, bytes) else body.encode()
@@ -154,22 +165,37 @@ class Child:
     async def _page(self, guest: tuple[str, str, str], method: str, path: str) -> tuple[int, str | bytes]:
         if method not in ("GET", "HEAD"):
             return 405, "Method Not Allowed"
-        number = next(self._numbers)
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        body = json.dumps({"number": number, "kind": guest[0], "id": guest[1], "address": guest[2]}).encode()
-        async with self._asking:
-            await asyncio.get_running_loop().sock_sendall(self._channel, struct.pack("!I", len(body)) + body)
-        try:
-            answer = await asyncio.wait_for(future, 30)
-        except TimeoutError:
-            return 503, "Service Unavailable"
-        finally:
-            self._waiting.pop(number, None)
+        answer = await self._ask(guest, {})
         if answer["status"] != 200:
             return answer["status"], HTTPStatus(answer["status"]).phrase
         found = page(answer["files"], path)
         return (404, "Not Found") if found is None else (200, found)
+
+    async def _left(self, guest: tuple[str, str, str], path: str, head: bytes, reader: asyncio.StreamReader) -> tuple[int, str]:
+        """A guest posts a password for its user."""
+        if not _PASSWORD.fullmatch(path):
+            return 405, "Method Not Allowed"
+        length = length_of(head)
+        if length > _PASSWORD_LIMIT:
+            return 400, "Request is too large."
+        text = (await asyncio.wait_for(reader.readexactly(length), _PATIENCE)).decode("ascii")
+        status = (await self._ask(guest, {"password": text}))["status"]
+        return status, "" if status == 200 else HTTPStatus(status).phrase
+
+    async def _ask(self, guest: tuple[str, str, str], also: Mapping[str, str]) -> dict[str, Any]:
+        """The parent's answer about the guest."""
+        number = next(self._numbers)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        body = json.dumps({"number": number, "kind": guest[0], "id": guest[1], "address": guest[2], **also}).encode()
+        async with self._asking:
+            await asyncio.get_running_loop().sock_sendall(self._channel, struct.pack("!I", len(body)) + body)
+        try:
+            return await asyncio.wait_for(future, 30)
+        except TimeoutError:
+            return {"status": 503}
+        finally:
+            self._waiting.pop(number, None)
 
 
 def give_up_privileges() -> None:

@@ -79,7 +79,7 @@ def _real_agent(config: Config, host: str, folder: Path, source: Source) -> Agen
     drives = ConfigDrives(config.DEFAULT.config_drive_format, source.config_drive)
     disks = FileDisks(instances, ImageCache(instances / "_base", source.image), drives)
     hypervisor = LibvirtHypervisor(instances, disks, config.libvirt, config.vnc, state=folder / "node")
-    wires = OpenVSwitchWires(folder / "node", source.metadata, config.DEFAULT.dhcp_lease_duration)
+    wires = OpenVSwitchWires(folder / "node", source.metadata, source.keep_password, config.DEFAULT.dhcp_lease_duration)
     return Agent(host, folder / "node", source, hypervisor, wires, address=_underlay_address())
 
 

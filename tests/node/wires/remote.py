@@ -19,7 +19,7 @@ class Remote:
     def __init__(self, folder: Path) -> None:
         self.answers: dict[str, Any] | None = {}
         self.rings = 0
-        self.wires = OpenVSwitchWires(folder, self.lookup)
+        self.wires = OpenVSwitchWires(folder, self.lookup, lambda *left: 404)
         self.wires.recover()
         self.wires.watch(self.ring)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nacre.node.metadata import Metadata
-from nacre.node.metadata_child import page, target_of
+from nacre.node.metadata_child import length_of, page, target_of
 from nacre.node.wires.driver import ControlPlaneDown
 
 FILES = {
@@ -60,17 +60,41 @@ class Control:
             raise ControlPlaneDown("down")
         return self.answer
 
+    def keep(self, kind: str, id_: str, address: str, password: str) -> int:
+        self.asked.append((kind, id_, address))
+        if self.down:
+            raise ControlPlaneDown("down")
+        self.answer = {"files": {"openstack/latest/password": password}}
+        return 200
+
+
+def test_what_a_guest_leaves_is_what_it_reads_next(tmp_path: Path) -> None:
+    control = Control()
+    service = Metadata(tmp_path / "m", control, control.keep, lambda: None)
+    assert service._look_up("network", "n", "10.0.0.5") == (200, FILES)
+    assert service._left("network", "n", "10.0.0.5", "secret") == 200
+    assert service._look_up("network", "n", "10.0.0.5")[1] == {"openstack/latest/password": "secret"}
+    control.down = True
+    assert service._left("network", "n", "10.0.0.5", "other") == 503
+
+
+def test_lengths() -> None:
+    assert length_of(b"POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n") == 12
+    for bad in (b"POST / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -1\r\n", b"X\r\nContent-Length: 1\r\nContent-Length: 2\r\n"):
+        with pytest.raises(ValueError):
+            length_of(bad)
+
 
 def test_answers_are_kept_for_when_nobody_answers_and_forgotten_with_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     control = Control()
-    service = Metadata(tmp_path / "m", control, lambda: None)
+    service = Metadata(tmp_path / "m", control, control.keep, lambda: None)
     look = service._look_up
     control.down = True
     assert look("network", "n", "10.0.0.5") == (503, {})
     control.down = False
     assert look("network", "n", "10.0.0.5") == (200, FILES)
     assert look("network", "n", "10.0.0.5") == (200, FILES) and len(control.asked) == 2, "a boot asks many times in a moment"
-    fresh = Metadata(tmp_path / "m", control, lambda: None)
+    fresh = Metadata(tmp_path / "m", control, control.keep, lambda: None)
     control.down = True
     assert fresh._look_up("network", "n", "10.0.0.5") == (200, FILES)
     assert fresh._look_up("network", "other", "10.0.0.5") == (503, {})
@@ -83,7 +107,7 @@ def test_answers_are_kept_for_when_nobody_answers_and_forgotten_with_the_guest(t
 
 
 def test_nobody_but_root_reads_what_is_kept(tmp_path: Path) -> None:
-    service = Metadata(tmp_path / "m", Control(), lambda: None)
+    service = Metadata(tmp_path / "m", Control(), Control().keep, lambda: None)
     service._look_up("router", "r", "10.0.0.6")
     (kept,) = (tmp_path / "m").rglob("*.json")
     assert kept.stat().st_mode & 0o077 == 0 and json.loads(kept.read_text())["files"] == FILES

@@ -8,7 +8,7 @@ from nacre.compute.bodies import server_view as view
 from nacre.compute.bodies import servers as bodies
 from nacre.compute.bodies.common import metadata as metadata_of
 from nacre.compute.bodies.common import truth
-from nacre.compute.service import interfaces, listing, servers
+from nacre.compute.service import interfaces, listing, passwords, servers
 from nacre.core import paging
 from nacre.core.db import Row
 from nacre.core.errors import BadRequest, NotFound
@@ -223,3 +223,11 @@ def interface(call: Call) -> dict[str, Any]:
 
 def security_groups(call: Call) -> dict[str, Any]:
     return {"security_groups": interfaces.security_groups(call.caller, call.path["id"])}
+
+
+def password(call: Call) -> dict[str, Any]:
+    return {"password": passwords.show(call.caller, call.path["id"])}
+
+
+def clear_password(call: Call) -> None:
+    passwords.clear(call.caller, call.path["id"])

@@ -19,15 +19,28 @@ def _version(url: str) -> dict[str, Any]:
             "links": [{"rel": "self", "href": f"{url}/v2.1/"}]}  # fmt: skip
 
 
+def _old(url: str) -> dict[str, Any]:
+    """The same API without microversions."""
+    return {"id": "v2.0", "status": "SUPPORTED", "version": "", "min_version": "", "updated": "2011-01-21T11:33:21Z",
+            "links": [{"rel": "self", "href": f"{url}/v2/"}]}  # fmt: skip
+
+
 def root(call: Call) -> dict[str, Any]:
-    return {"versions": [_version(call.url)]}
+    return {"versions": [_old(call.url), _version(call.url)]}
+
+
+def v2(call: Call) -> dict[str, Any]:
+    return {"version": _whole(_old(call.url), "2")}
 
 
 def v21(call: Call) -> dict[str, Any]:
-    shown = _version(call.url)
+    return {"version": _whole(_version(call.url), "2.1")}
+
+
+def _whole(shown: dict[str, Any], number: str) -> dict[str, Any]:
     shown["links"].append({"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"})
-    shown["media-types"] = [{"base": "application/json", "type": "application/vnd.openstack.compute+json;version=2.1"}]
-    return {"version": shown}
+    shown["media-types"] = [{"base": "application/json", "type": f"application/vnd.openstack.compute+json;version={number}"}]
+    return shown
 
 
 def _extension(alias: str) -> dict[str, Any]:

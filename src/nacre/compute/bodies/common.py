@@ -39,14 +39,14 @@ def metadata(items: Mapping[str, Any]) -> dict[str, str]:
 
 
 def address(field: str, text: Any, version: int = 0) -> str:
-    """An IP address (of `version`, if one is said). Raises BadRequest."""
+    """An IP address (of `version`, if one is said) in its usual spelling. Raises BadRequest."""
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
         found = None
     if found is None or version not in (0, found.version) or not isinstance(text, str):
         raise BadRequest(f"Invalid input for field/attribute {field}. Value: {text}. '{text}' is not a 'ipv{version or '4 or ipv6'}'")
-    return text
+    return str(found)
 
 
 class Anything(Body):

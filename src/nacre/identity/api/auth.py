@@ -5,7 +5,9 @@ from typing import Any
 from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
+from nacre.identity.api.directory import many
 from nacre.identity.service import auth, directory
+from nacre.identity.service.directory import DOMAINS, PROJECTS
 
 
 def issue(call: Call) -> Reply:
@@ -38,20 +40,15 @@ def catalog(call: Call) -> dict[str, Any]:
 
 def projects(call: Call) -> dict[str, Any]:
     call.caller.require()
-    rows = auth.scopes(call.caller, "project")
-    return {"projects": [bodies.resource(row, call.url, "project") for row in rows], "links": _links(f"{call.url}/v3/auth/projects")}
+    return many(call, PROJECTS, auth.scopes(call.caller, "project"))
 
 
 def domains(call: Call) -> dict[str, Any]:
     call.caller.require()
-    rows = auth.scopes(call.caller, "domain")
-    return {"domains": [bodies.resource(row, call.url, "domain") for row in rows], "links": _links(f"{call.url}/v3/auth/domains")}
+    return many(call, DOMAINS, auth.scopes(call.caller, "domain"))
 
 
 def system(call: Call) -> dict[str, Any]:
     call.caller.require()
-    return {"system": [{"all": True}] if auth.system_scopes(call.caller) else [], "links": _links(f"{call.url}/v3/auth/system")}
-
-
-def _links(url: str) -> dict[str, Any]:
-    return {"self": url, "previous": None, "next": None}
+    links = {"self": f"{call.url}/v3/auth/system", "previous": None, "next": None}
+    return {"system": [{"all": True}] if auth.system_scopes(call.caller) else [], "links": links}

@@ -1,20 +1,25 @@
-"""Handlers of the directory: the same two for every kind."""
+"""Handlers of the directory: the same few for every kind, each around the verb that it is made with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from nacre.core.caller import Caller
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
-from nacre.identity.service import directory
-from nacre.identity.service.directory import Kind
+from nacre.identity.service import directory, groups, projects, trusts, users
+from nacre.identity.service.directory import GROUPS, PROJECTS, ROLES, USERS, Kind, Record
+from nacre.identity.service.trusts import TRUSTS
+
+Answer = dict[str, Any]
+Handler = Callable[[Call], Any]
 
 
-def versions(url: str) -> dict[str, Any]:
+def versions(url: str) -> Answer:
     """The version document. Source: API reference, "Versions"."""
     return {"versions": {"values": [_version(url)]}}
 
 
-def _version(url: str) -> dict[str, Any]:
+def _version(url: str) -> Answer:
     return {"id": "v3.14", "status": "stable", "updated": "2020-04-07T00:00:00Z", "links": [{"rel": "self", "href": f"{url}/v3/"}],
             "media-types": [{"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"}]}  # fmt: skip
 
@@ -23,35 +28,99 @@ def root(call: Call) -> Reply:
     return Reply(versions(call.url), 300)
 
 
-def v3(call: Call) -> dict[str, Any]:
+def v3(call: Call) -> Answer:
     return {"version": _version(call.url)}
 
 
-def lister(kind: Kind) -> Callable[[Call], dict[str, Any]]:
-    def listed(call: Call) -> dict[str, Any]:
-        rows = directory.listed(call.caller, kind, call.query)
-        word = kind.word
-        links = {"self": f"{call.url}/v3/{word}s", "previous": None, "next": None}
-        return {f"{word}s": [bodies.resource(row, call.url, word) for row in rows], "links": links}
+def one(call: Call, kind: Kind, record: Record) -> Answer:
+    return {kind.word: bodies.resource(record, call.url, kind)}
+
+
+def many(call: Call, kind: Kind, found: Iterable[Record]) -> Answer:
+    links = {"self": f"{call.url}{call.request.url.path.removeprefix(call.service.prefix)}", "previous": None, "next": None}
+    return {kind.plural: [bodies.resource(record, call.url, kind) for record in found], "links": links}
+
+
+def lister(kind: Kind, verb: Callable[[Caller, Mapping[str, str]], list[Record]] | None = None) -> Handler:
+    def listed(call: Call) -> Answer:
+        return many(call, kind, verb(call.caller, call.query) if verb is not None else directory.listed(call.caller, kind, call.query))
 
     return listed
 
 
-def shower(kind: Kind) -> Callable[[Call], dict[str, Any]]:
-    def show(call: Call) -> dict[str, Any]:
-        return {kind.word: bodies.resource(directory.find(call.caller, kind, call.path["id"]), call.url, kind.word)}
+def shower(kind: Kind, verb: Callable[[Caller, str], Record] | None = None) -> Handler:
+    def show(call: Call) -> Answer:
+        row_id = call.path["id"]
+        return one(call, kind, verb(call.caller, row_id) if verb is not None else directory.find(call.caller, kind, row_id))
 
     return show
 
 
-def projects_of_user(call: Call) -> dict[str, Any]:
-    rows = directory.projects_of(call.caller, call.path["id"])
-    links = {"self": f"{call.url}/v3/users/{call.path['id']}/projects", "previous": None, "next": None}
-    return {"projects": [bodies.resource(row, call.url, "project") for row in rows], "links": links}
+def creator(kind: Kind, verb: Callable[[Caller, Record], Record]) -> Handler:
+    def create(call: Call) -> Answer:
+        return one(call, kind, verb(call.caller, call.body))
+
+    return create
 
 
-def role_assignments(call: Call) -> dict[str, Any]:
-    rows = directory.role_assignments(call.caller, call.query)
-    names = "include_names" in call.query and call.flag("include_names")
-    return {"role_assignments": [bodies.assignment(row, call.url, names) for row in rows],
-            "links": {"self": f"{call.url}/v3/role_assignments", "previous": None, "next": None}}  # fmt: skip
+def changer(kind: Kind, verb: Callable[[Caller, str, Record], Record]) -> Handler:
+    def change(call: Call) -> Answer:
+        return one(call, kind, verb(call.caller, call.path["id"], call.body))
+
+    return change
+
+
+def remover(verb: Callable[[Caller, str], None]) -> Handler:
+    def remove(call: Call) -> None:
+        verb(call.caller, call.path["id"])
+
+    return remove
+
+
+def projects_of_user(call: Call) -> Answer:
+    return many(call, PROJECTS, projects.of_user(call.caller, call.path["id"], call.query))
+
+
+def groups_of_user(call: Call) -> Answer:
+    return many(call, GROUPS, groups.of_user(call.caller, call.path["id"]))
+
+
+def change_password(call: Call) -> None:
+    users.change_password(call.caller, call.path["id"], call.body["original_password"], call.body["password"])
+
+
+def users_of_group(call: Call) -> Answer:
+    return many(call, USERS, groups.users_of(call.caller, call.path["id"]))
+
+
+def add_to_group(call: Call) -> None:
+    groups.add_user(call.caller, call.path["id"], call.path["user_id"])
+
+
+def check_in_group(call: Call) -> None:
+    groups.has_user(call.caller, call.path["id"], call.path["user_id"])
+
+
+def remove_from_group(call: Call) -> None:
+    groups.remove_user(call.caller, call.path["id"], call.path["user_id"])
+
+
+def show_trust(call: Call) -> Answer:
+    """The roles that it gives are shown as resources of their own."""
+    return one(call, TRUSTS, _with_roles(call, trusts.find(call.caller, call.path["id"])))
+
+
+def create_trust(call: Call) -> Answer:
+    return one(call, TRUSTS, _with_roles(call, trusts.create(call.caller, call.body)))
+
+
+def _with_roles(call: Call, trust: Record) -> Record:
+    return {**trust, "roles": [bodies.resource(role, call.url, ROLES) for role in trust["roles"]]}
+
+
+def roles_of_trust(call: Call) -> Answer:
+    return many(call, ROLES, trusts.find(call.caller, call.path["id"])["roles"])
+
+
+def role_of_trust(call: Call) -> Answer:
+    return one(call, ROLES, trusts.role_of(call.caller, call.path["id"], call.path["role_id"]))

@@ -5,6 +5,7 @@ under the identity epoch of that moment; each request reads the epoch, so a revo
 Races: the epoch is read before the tables, so what is remembered may only be newer than its epoch, never older.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -13,10 +14,12 @@ import sqlalchemy as sa
 from cryptography.fernet import MultiFernet
 
 from nacre.core import clock, db
-from nacre.core.caller import Caller
+from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, NotFound, Unauthorized
 from nacre.identity import tables, tokens
+from nacre.identity.service import directory, trusts
+from nacre.identity.service.directory import Record
 from nacre.identity.tokens import Token
 
 REMEMBERED = 4096
@@ -82,22 +85,49 @@ def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Calle
                     audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text)  # fmt: skip
     if not token.scope:
         return caller
+    if token.scope == "trust":
+        return _trusted(conn, caller, token)
     granted = tables.roles_on(conn, user.id, token.scope, token.scope_id)
     if not granted:
         raise Unauthorized
-    named = {"roles": frozenset(role.name.lower() for role in granted), "extra": {"roles": [{"id": r.id, "name": r.name} for r in granted]}}
-    return replace(caller, **named, **_scope(conn, token))  # type: ignore[arg-type]
+    return replace(caller, **_with(granted), **_scope(conn, token.scope, token.scope_id))
 
 
-def _scope(conn: sa.Connection, token: Token) -> dict[str, Any]:
-    if token.scope == "system":
+def _with(granted: Sequence[db.Row], **extra: Any) -> dict[str, Any]:
+    named = [{"id": role.id, "name": role.name} for role in granted]
+    return {"roles": frozenset(role.name.lower() for role in granted), "extra": {"roles": named, **extra}}
+
+
+def _trusted(conn: sa.Connection, trustee: Caller, token: Token) -> Caller:
+    """Who acts for a trustor: with the roles of the trust, all of which the trustor must still have; in the trustor's name if it says so."""
+    trust = tables.by_id(conn, tables.trusts, token.scope_id)
+    if trust is None or trust.trustee_user_id != trustee.user_id or (trust.expires_at is not None and trust.expires_at <= clock.utcnow()):
+        raise Unauthorized
+    trustor = tables.by_id(conn, tables.users, trust.trustor_user_id)
+    home = tables.by_id(conn, tables.domains, trustor.domain_id) if trustor is not None else None
+    if trustor is None or not trustor.enabled or home is None or not home.enabled:
+        raise Unauthorized
+    named = {"user_id": trustor.id, "user_name": trustor.name, "user_domain_id": home.id, "user_domain_name": home.name}
+    acting = replace(trustee, **named) if trust.impersonation else trustee
+    shown = {"id": trust.id, "impersonation": trust.impersonation, "trustor_user": {"id": trustor.id}, "trustee_user": {"id": trust.trustee_user_id}}
+    if trust.project_id is None:
+        return replace(acting, extra={"roles": [], "trust": shown})
+    given = {row.role_id for row in conn.execute(sa.select(tables.trust_roles).where(tables.trust_roles.c.trust_id == trust.id))}
+    held = {row.id: row for row in tables.roles_on(conn, trustor.id, "project", trust.project_id)}
+    if not given or not given <= set(held):
+        raise Unauthorized
+    return replace(acting, **_with([held[role_id] for role_id in given], trust=shown), **_scope(conn, "project", trust.project_id))
+
+
+def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
+    if kind == "system":
         return {"system_scope": "all"}
-    if token.scope == "domain":
-        domain = tables.by_id(conn, tables.domains, token.scope_id)
+    if kind == "domain":
+        domain = tables.by_id(conn, tables.domains, scope_id)
         if domain is None or not domain.enabled:
             raise Unauthorized
         return {"domain_id": domain.id, "domain_name": domain.name}
-    project = tables.by_id(conn, tables.projects, token.scope_id)
+    project = tables.by_id(conn, tables.projects, scope_id)
     domain = tables.by_id(conn, tables.domains, project.domain_id) if project is not None else None
     if project is None or domain is None or not project.enabled or not domain.enabled:
         raise Unauthorized
@@ -110,6 +140,8 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
         memory = _memory(cloud, conn)
         if asked.token:
             before = authenticate(cloud, asked.token, request_id)
+            if "trust" in before.extra:
+                raise Forbidden("A token of a trust cannot be used to get another.", kind="ForbiddenAction")
             user = tables.by_id(conn, tables.users, before.user_id)
             methods = tuple(dict.fromkeys((*before.methods, *asked.methods)))
             audit: tuple[str, ...] = (tokens.audit_id(), before.audit_ids[-1])
@@ -124,7 +156,12 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
     now = clock.utcnow()
     with cloud.db.read() as conn:
         scope, scope_id = _wanted_scope(conn, user, asked.scope)
-        token = Token(user.id, scope, scope_id, methods, now, expires or now + timedelta(seconds=cloud.config.token.expiration), audit)
+    ends = [expires or now + timedelta(seconds=cloud.config.token.expiration)]
+    if scope == "trust":
+        with cloud.db.write(System(request_id, user.id)) as tx:
+            ends += [end for end in [trusts.use(tx, scope_id, user.id)] if end is not None]
+    token = Token(user.id, scope, scope_id, methods, now, min(ends), audit)
+    with cloud.db.read() as conn:
         return replace(_caller(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
 
 
@@ -149,6 +186,8 @@ def _wanted_scope(conn: sa.Connection, user: db.Row, scope: Any) -> tuple[str, s
     kind, reference = scope
     if kind == "system":
         return "system", "all"
+    if kind == "trust":
+        return "trust", str(reference["id"])
     if kind == "domain":
         found = find_domain(conn, reference)
     elif reference.get("id"):
@@ -181,14 +220,15 @@ def revoke(caller: Caller, text: str) -> None:
             tables.bump_epoch(tx)
 
 
-def scopes(caller: Caller, kind: str) -> list[db.Row]:
+def scopes(caller: Caller, kind: str) -> list[Record]:
     """The projects or domains that the caller could scope a token to."""
     if caller.user_id is None:
         raise Forbidden("A user is needed.")
     table = tables.projects if kind == "project" else tables.domains
     with caller.read() as conn:
         wanted = tables.scopes_of(conn, caller.user_id, kind)
-        return list(conn.execute(sa.select(table).where(table.c.id.in_(wanted), table.c.enabled).order_by(table.c.name)))
+        rows = conn.execute(sa.select(table).where(table.c.id.in_(wanted), table.c.enabled).order_by(table.c.name))
+        return [directory.record(row) for row in rows]
 
 
 def system_scopes(caller: Caller) -> bool:

@@ -1,6 +1,8 @@
-"""Reading the directory: domains, projects, users, roles, assignments, services, endpoints, regions.
+"""What all kinds of the directory share: how a row is found, listed, made, changed and ended.
 
-Every kind is read the same way, so one pair of verbs serves all: `find` one that the caller may see, `listed` those that match.
+A *record* is a row as a dict, with what requests said beyond its columns (`extra`) beside them. Who lacks the right is told so (403)
+before whether there is such a row (404). Whatever changes what a token is worth counts the identity epoch up in its transaction.
+Races: two who take one name meet at the unique index; the loser is run again whole and finds the name taken.
 """
 
 from collections.abc import Mapping
@@ -9,88 +11,155 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.core import db
+from nacre.core import db, ids, journal
 from nacre.core.caller import Caller
-from nacre.core.errors import NotFound
+from nacre.core.errors import BadRequest, Conflict, NotFound
 from nacre.identity import tables
+
+Record = dict[str, Any]
+Wanted = Mapping[str, Any]
+DEFAULT_DOMAIN = "default"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A resource of the directory: its word, its table, the columns a list may be filtered by."""
+    """A resource of the directory: its word, its table, the columns a list may be filtered by, those that tell it from others of its
+    kind, and those that stay as they were made. `path` is where it is if that is not the plural of its word."""
 
     word: str
     table: sa.Table
     filters: tuple[str, ...]
+    unique: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    path: str = ""
+
+    @property
+    def plural(self) -> str:
+        return f"{self.word[:-1]}ies" if self.word.endswith("y") else f"{self.word}s"
+
+    @property
+    def address(self) -> str:
+        return f"/v3/{self.path or self.plural}"
+
+    def target(self, record: Wanted) -> Record:
+        """What policy looks at, under both of upstream's spellings."""
+        named = {f"{self.word}.{name}": value for name, value in record.items()}
+        return {**named, **{f"target.{name}": value for name, value in named.items()}}
 
 
-DOMAINS = Kind("domain", tables.domains, ("name", "enabled"))
-PROJECTS = Kind("project", tables.projects, ("name", "domain_id", "parent_id", "enabled"))
-USERS = Kind("user", tables.users, ("name", "domain_id", "enabled"))
-ROLES = Kind("role", tables.roles, ("name",))
-REGIONS = Kind("region", tables.regions, ("parent_region_id",))
+_HERE = ("domain_id", "name")
+DOMAINS = Kind("domain", tables.domains, ("name", "enabled"), ("name",))
+PROJECTS = Kind("project", tables.projects, ("name", "domain_id", "parent_id", "enabled"), _HERE, ("domain_id", "parent_id"))
+USERS = Kind("user", tables.users, ("name", "domain_id", "enabled"), _HERE, ("domain_id",))
+GROUPS = Kind("group", tables.groups, ("name", "domain_id"), _HERE, ("domain_id",))
+ROLES = Kind("role", tables.roles, ("name",), ("name",))
+REGIONS = Kind("region", tables.regions, ("parent_region_id",), fixed=("id",))
 SERVICES = Kind("service", tables.services, ("name", "type"))
 ENDPOINTS = Kind("endpoint", tables.endpoints, ("interface", "service_id", "region_id"))
+POLICIES = Kind("policy", tables.policies, ("type",))
 
 
-def find(caller: Caller, kind: Kind, row_id: str) -> db.Row:
-    """Raises NotFound when there is none, Forbidden naming the rule when the caller may not see it."""
-    with caller.read() as conn:
-        row = tables.by_id(conn, kind.table, row_id)
-    target = {f"target.{kind.word}.{name}": value for name, value in (row._mapping.items() if row is not None else ())}
-    caller.require({"target.user.id": row_id, **target, **{k.replace("target.", ""): v for k, v in target.items()}})
+def record(row: db.Row) -> Record:
+    found = dict(row._mapping)
+    return {**(found.pop("extra", None) or {}), **found}
+
+
+def missing(kind: Kind, row_id: str) -> NotFound:
+    return NotFound(f"Could not find {kind.word}: {row_id}.")
+
+
+def load(conn: db.Conn, caller: Caller, kind: Kind, row_id: str, rule: str = "") -> Record:
+    """What the caller may do this to. Raises Forbidden naming the rule, NotFound."""
+    row = tables.by_id(conn, kind.table, row_id)
+    found = record(row) if row is not None else {}
+    caller.require({"target.user.id": row_id, **kind.target(found)}, rule)
     if row is None:
-        raise NotFound(f"Could not find {kind.word}: {row_id}.")
-    return row
+        raise missing(kind, row_id)
+    return found
 
 
-def listed(caller: Caller, kind: Kind, asked: Mapping[str, str]) -> list[db.Row]:
-    """Rows by equality on the kind's filters; unknown parameters are ignored, as upstream does."""
-    caller.require({"target.domain_id": asked.get("domain_id"), "target.user.id": asked.get("user_id")})
+def find(caller: Caller, kind: Kind, row_id: str) -> Record:
+    """Raises Forbidden, NotFound."""
+    with caller.read() as conn:
+        return load(conn, caller, kind, row_id)
+
+
+def listed(caller: Caller, kind: Kind, asked: Mapping[str, str]) -> list[Record]:
+    """Records by equality on the kind's filters; unknown parameters are ignored, as upstream does."""
+    domain = asked.get("id") if kind is DOMAINS else asked.get("domain_id")
+    caller.require({"target.domain_id": domain, f"target.{kind.word}.domain_id": domain, "target.user.id": asked.get("user_id")})
     query = sa.select(kind.table).order_by(kind.table.c.name if "name" in kind.table.c else kind.table.c.id)
     for name in kind.filters:
         if name in asked:
             value: Any = asked[name]
             query = query.where(kind.table.c[name] == (value.lower() not in ("false", "0") if name == "enabled" else value))
     with caller.read() as conn:
-        return list(conn.execute(query))
+        return [record(row) for row in conn.execute(query)]
 
 
-def projects_of(caller: Caller, user_id: str) -> list[db.Row]:
-    """The enabled projects in which the user has a role."""
-    with caller.read() as conn:
-        user = tables.by_id(conn, tables.users, user_id)
-        caller.require({"target.user.id": user_id, "target.user.domain_id": user.domain_id if user is not None else None})
-        if user is None:
-            raise NotFound(f"Could not find user: {user_id}.")
-        wanted = tables.scopes_of(conn, user_id, "project")
-        return list(conn.execute(sa.select(tables.projects).where(tables.projects.c.id.in_(wanted)).order_by(tables.projects.c.name)))
+def domain_of(conn: db.Conn, caller: Caller, wanted: Wanted) -> str:
+    """The domain of a row to be: said, or the caller's own. Raises NotFound."""
+    domain_id = wanted.get("domain_id") or caller.domain_id or caller.project_domain_id or DEFAULT_DOMAIN
+    if tables.by_id(conn, tables.domains, domain_id) is None:
+        raise missing(DOMAINS, domain_id)
+    return str(domain_id)
 
 
-def role_assignments(caller: Caller, asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Assignments as (user, role, scope) with names; filters user.id, role.id, scope.project.id, scope.domain.id, scope.system."""
-    caller.require({"target.domain_id": asked.get("scope.domain.id")})
-    names = sa.select(tables.assignments, tables.users.c.name.label("user_name"), tables.users.c.domain_id.label("user_domain_id"),
-                      tables.roles.c.name.label("role_name"))  # fmt: skip
-    joined = tables.assignments.join(tables.users, tables.users.c.id == tables.assignments.c.user_id).join(
-        tables.roles, tables.roles.c.id == tables.assignments.c.role_id)  # fmt: skip
-    query = names.select_from(joined)
-    columns = tables.assignments.c
-    for parameter, column in (("user.id", columns.user_id), ("role.id", columns.role_id)):
-        if parameter in asked:
-            query = query.where(column == asked[parameter])
-    for scope in ("project", "domain"):
-        if f"scope.{scope}.id" in asked:
-            query = query.where(columns.scope == scope, columns.scope_id == asked[f"scope.{scope}.id"])
-    if "scope.system" in asked:
-        query = query.where(columns.scope == "system")
-    with caller.read() as conn:
-        rows = [dict(row._mapping) for row in conn.execute(query)]
-        scopes = {row.id: row for table in (tables.projects, tables.domains) for row in conn.execute(sa.select(table))}
-    for row in rows:
-        found = scopes.get(row["scope_id"])
-        row["scope_name"], row["scope_domain_id"] = (found.name, getattr(found, "domain_id", None)) if found is not None else ("", None)
-    return rows
+def split(kind: Kind, wanted: Wanted) -> tuple[Record, Record]:
+    """Columns, and the rest."""
+    columns = {name: value for name, value in wanted.items() if name in kind.table.c and name not in ("id", "extra")}
+    return columns, {name: value for name, value in wanted.items() if name not in kind.table.c}
+
+
+def insert(tx: db.Tx, kind: Kind, wanted: Wanted, row_id: str = "") -> Record:
+    """A new row. Raises Conflict when another is called so."""
+    columns, extra = split(kind, wanted)
+    row = {"id": row_id or ids.hex_id(), **columns}
+    free(tx, kind, row)
+    tx.insert(kind.table, **row, extra=extra or None)
+    journal.changed(tx, kind.word, row["id"], "create")
+    return again(tx, kind, row["id"])
+
+
+def free(tx: db.Tx, kind: Kind, row: Wanted, but: str = "") -> None:
+    """Raises Conflict when another row has the same names."""
+    if not kind.unique:
+        return
+    query = sa.select(kind.table.c.id).where(*(kind.table.c[name] == row[name] for name in kind.unique))
+    if tx.first(query.where(kind.table.c.id != but) if but else query) is not None:
+        where = f" at domain ID {row['domain_id']}" if "domain_id" in kind.unique else ""
+        raise Conflict(f"Conflict occurred attempting to store {kind.word} - Duplicate entry found with {kind.unique[-1]} "
+                       f"{row[kind.unique[-1]]}{where}.")  # fmt: skip
+
+
+def update(tx: db.Tx, kind: Kind, before: Record, wanted: Wanted) -> Record:
+    """Changes what is said, keeps the rest. Raises BadRequest for what cannot be changed, Conflict."""
+    for name in kind.fixed:
+        if name in wanted and wanted[name] != before[name]:
+            raise BadRequest(f"Invalid input for field/attribute {name}. It cannot be changed.", kind="ValidationError")
+    columns, extra = split(kind, wanted)
+    if any(name in columns for name in kind.unique):
+        free(tx, kind, {**before, **columns}, before["id"])
+    if extra:
+        kept = tx.scalar(sa.select(kind.table.c.extra).where(kind.table.c.id == before["id"])) or {}
+        columns["extra"] = {**kept, **extra}
+    if columns:
+        tx.update(kind.table, {"id": before["id"]}, **columns)
+    journal.changed(tx, kind.word, before["id"], "update", wanted)
+    tables.bump_epoch(tx)
+    return again(tx, kind, before["id"])
+
+
+def delete(tx: db.Tx, kind: Kind, row_id: str) -> None:
+    tx.delete(kind.table, id=row_id)
+    journal.changed(tx, kind.word, row_id, "delete")
+    tables.bump_epoch(tx)
+
+
+def again(tx: db.Tx, kind: Kind, row_id: str) -> Record:
+    row = tables.by_id(tx, kind.table, row_id)
+    assert row is not None
+    return record(row)
 
 
 def catalog(caller: Caller) -> list[db.Row]:

@@ -102,8 +102,8 @@ def network(record: dict[str, Any]) -> dict[str, Any]:
 
 def subnet(record: dict[str, Any]) -> dict[str, Any]:
     names = ("network_id", "ip_version", "cidr", "gateway_ip", "allocation_pools", "enable_dhcp", "dns_nameservers", "host_routes",
-             "ipv6_ra_mode", "ipv6_address_mode", "service_types", "dns_publish_fixed_ip")  # fmt: skip
-    return {**standard(record), **{name: record[name] for name in names}, "subnetpool_id": None, "router:external": record["network_external"]}
+             "ipv6_ra_mode", "ipv6_address_mode", "service_types", "dns_publish_fixed_ip", "subnetpool_id")  # fmt: skip
+    return {**standard(record), **{name: record[name] for name in names}, "router:external": record["network_external"]}
 
 
 def port(record: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from nacre.core import db
 from nacre.network.faults import fault, invalid
 from nacre.network.service.records import Kind, Record, Target, grouped, standard_columns, tags_of
+from nacre.network.tables.pools import pools
 from nacre.network.tables.routing import floating_ips, floating_status, interfaces, router_hosts, routers
 from nacre.network.tables.security import groups, members, rules
 from nacre.network.tables.wires import addresses, bindings, dhcp_servers, networks, port_status, ports, subnets
@@ -54,7 +55,7 @@ NETWORK = Kind(
 )  # fmt: skip
 
 
-def _subnets(conn: db.Conn, rows: Sequence[db.Row]) -> list[Record]:
+def _tagged(conn: db.Conn, rows: Sequence[db.Row]) -> list[Record]:
     tags = tags_of(conn, _ids(rows))
     return [{**row._mapping, "tags": tags[row.id]} for row in rows]
 
@@ -73,13 +74,23 @@ def _of_network(table: sa.Table) -> dict[str, sa.ColumnElement[Any]]:
 
 SUBNET = Kind(
     "subnet", subnets,
-    {**_named(subnets, "network_id", "ip_version", "cidr", "gateway_ip", "enable_dhcp", "ipv6_ra_mode", "ipv6_address_mode"),
+    {**_named(subnets, "network_id", "ip_version", "cidr", "gateway_ip", "enable_dhcp", "ipv6_ra_mode", "ipv6_address_mode",
+             "subnetpool_id"),
      "shared": _of_network(subnets)["network_shared"], "router:external": _of_network(subnets)["network_external"]},
-    _subnets, _under_network,
+    _tagged, _under_network,
     lambda project: sa.or_(subnets.c.project_id == project, _on_network(
         subnets.c.network_id, sa.or_(networks.c.project_id == project, networks.c.shared, networks.c.external))),
     lambda id_: fault("SubnetNotFound", subnet_id=id_),
     extra=_of_network(subnets),
+)  # fmt: skip
+
+
+POOL = Kind(
+    "subnetpool", pools,
+    _named(pools, "ip_version", "default_prefixlen", "min_prefixlen", "max_prefixlen", "default_quota", "shared", "is_default"),
+    _tagged, lambda record: {**_own(record), "shared": record["shared"]},
+    lambda project: sa.or_(pools.c.project_id == project, pools.c.shared),
+    lambda id_: fault("SubnetPoolNotFound", subnetpool_id=id_),
 )  # fmt: skip
 
 

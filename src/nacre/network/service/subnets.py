@@ -11,7 +11,7 @@ from nacre.core.caller import Caller
 from nacre.network.faults import fault, refused
 from nacre.network.plan import addresses as choice
 from nacre.network.plan import subnets as plan
-from nacre.network.service import making, placing, quotas, records, wiring
+from nacre.network.service import making, placing, pools, quotas, records, wiring
 from nacre.network.service.addressing import Holder, assign
 from nacre.network.service.kinds import NETWORK, SUBNET
 from nacre.network.service.networks import used_by
@@ -37,7 +37,7 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
             quotas.check(tx, caller.cloud.config, project, {"subnet": projects.count(project)})
         made = []
         for network, one in zip(found, wanted, strict=True):
-            row = _decide(tx, network, one)
+            row = _decide(tx, caller, network, one)
             standard = records.new(tx, records.project_of(caller, one), one)
             tx.insert(subnets, **standard, network_id=network["id"], **row)
             journal.changed(tx, "subnet", standard["id"], "create")
@@ -46,22 +46,21 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
         return records.by_ids(tx, SUBNET, made)
 
 
-def _decide(tx: db.Tx, network: Record, wanted: Wanted) -> dict[str, Any]:
+def _decide(tx: db.Tx, caller: Caller, network: Record, wanted: Wanted) -> dict[str, Any]:
     """The columns of the subnet to be."""
-    if wanted.get("subnetpool_id") or wanted.get("use_default_subnetpool"):
-        raise refused("subnet pools are not available: cidr must be given")
     version = wanted["ip_version"]
     if version not in (4, 6):
         raise refused(f"ip_version must be 4 or 6, not {version}")
-    if not wanted.get("cidr"):
+    pool, given = pools.cut(tx, caller, records.project_of(caller, wanted), wanted)
+    if not given:
         raise refused("a subnetpool must be specified in the absence of a cidr")
-    cidr = plan.cidr(wanted["cidr"], version)
+    cidr = plan.cidr(given, version)
     gateway = plan.gateway(cidr, wanted.get("gateway_ip", ...))
     if wanted.get("allocation_pools") is not None:
-        pools = plan.checked_pools(cidr, wanted["allocation_pools"])
-        plan.gateway_outside_pools(gateway, pools)
+        ranges = plan.checked_pools(cidr, wanted["allocation_pools"])
+        plan.gateway_outside_pools(gateway, ranges)
     else:
-        pools = choice.written(choice.default_pools(cidr, gateway), version)
+        ranges = choice.written(choice.default_pools(cidr, gateway), version)
     ra, mode = plan.ipv6_modes(version, cidr, wanted)
     others = tx.conn.execute(sa.select(subnets.c.id, subnets.c.cidr).where(subnets.c.network_id == network["id"])).all()
     overlap = choice.overlapping(str(cidr), [row.cidr for row in others])
@@ -69,7 +68,7 @@ def _decide(tx: db.Tx, network: Record, wanted: Wanted) -> dict[str, Any]:
         raise refused(f"Requested subnet with cidr: {cidr} for network: {network['id']} overlaps with another subnet "
                       f"({next(row.id for row in others if row.cidr == overlap)}, {overlap})")  # fmt: skip
     return {
-        "ip_version": version, "cidr": str(cidr), "gateway_ip": gateway, "allocation_pools": pools,
+        "ip_version": version, "cidr": str(cidr), "gateway_ip": gateway, "allocation_pools": ranges, "subnetpool_id": pool,
         "enable_dhcp": wanted.get("enable_dhcp", True), "dns_nameservers": plan.nameservers(wanted.get("dns_nameservers") or []),
         "host_routes": plan.routes("host_routes", wanted.get("host_routes") or [], version), "ipv6_ra_mode": ra, "ipv6_address_mode": mode,
         "service_types": wanted.get("service_types") or [], "dns_publish_fixed_ip": wanted.get("dns_publish_fixed_ip") or False,
@@ -123,11 +122,11 @@ def _changes(tx: db.Tx, subnet: Record, wanted: Wanted) -> dict[str, Any]:
         gateway = values["gateway_ip"] = plan.gateway(cidr, wanted["gateway_ip"])
         if gateway != subnet["gateway_ip"]:
             _gateway_unused(tx, subnet)
-    pools = subnet["allocation_pools"]
+    ranges = subnet["allocation_pools"]
     if wanted.get("allocation_pools") is not None:
-        pools = values["allocation_pools"] = plan.checked_pools(cidr, wanted["allocation_pools"])
+        ranges = values["allocation_pools"] = plan.checked_pools(cidr, wanted["allocation_pools"])
     if "gateway_ip" in values or "allocation_pools" in values:
-        plan.gateway_outside_pools(gateway, pools)
+        plan.gateway_outside_pools(gateway, ranges)
     if "dns_nameservers" in wanted:
         values["dns_nameservers"] = plan.nameservers(wanted["dns_nameservers"] or [])
     if "host_routes" in wanted:

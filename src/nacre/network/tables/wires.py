@@ -44,6 +44,7 @@ subnets = sa.Table(
     sa.Column("ipv6_address_mode", sa.String(16)),
     sa.Column("service_types", db.Json, nullable=False),
     sa.Column("dns_publish_fixed_ip", sa.Boolean, nullable=False),
+    sa.Column("subnetpool_id", sa.String(36), index=True),                # the pool that the cidr was cut of
 )  # fmt: skip
 ports = sa.Table(
     "ports", db.metadata, *standard(),

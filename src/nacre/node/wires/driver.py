@@ -41,6 +41,10 @@ Lookup = Callable[[str, str, str], dict[str, Any] | None]
 Raises ControlPlaneDown."""
 
 
+Keep = Callable[[str, str, str, str], int]
+"""(..., a password that the guest leaves for its user) -> the status of `POST /node/v1/metadata`. Raises ControlPlaneDown."""
+
+
 class Wires(Protocol):
     def recover(self) -> None:
         """Once, at the agent's start: bridges and base flows, and a look at what exists. Disturbs nothing that is right."""

@@ -23,7 +23,7 @@ from nacre.node.commands import CommandFailed
 from nacre.node.metadata import Metadata, Spot
 from nacre.node.wires import dnsmasq, layout, netns, radvd, router, survey
 from nacre.node.wires.connections import Connections
-from nacre.node.wires.driver import KINDS, Applied, Document, Lookup, Wanted
+from nacre.node.wires.driver import KINDS, Applied, Document, Keep, Lookup, Wanted
 from nacre.node.wires.failures import Failures
 from nacre.node.wires.flowset import FlowSet
 from nacre.node.wires.layout import METADATA, Network, Room
@@ -43,12 +43,12 @@ class OpenVSwitchWires:
     """`folder`: the agent's own, for what must survive a reboot; `served`: where dnsmasq's files are, radvd's beside it, for every user to
     walk to."""
 
-    def __init__(self, folder: Path, lookup: Lookup, dhcp_lease_duration: int = 86400, served: Path = Path("/run/nacre/dhcp")) -> None:
+    def __init__(self, folder: Path, lookup: Lookup, keep: Keep, dhcp_lease_duration: int = 86400, served: Path = Path("/run/nacre/dhcp")) -> None:
         self._lease = dhcp_lease_duration
         self._watch = Watch(INTEGRATION)
         self._database = Ovsdb(self._watch.ring)
         self._switch = SwitchDriver(self._database, self._watch)
-        self._metadata = Metadata(folder / "metadata", lookup, self._watch.ring)
+        self._metadata = Metadata(folder / "metadata", lookup, keep, self._watch.ring)
         self._rooms, self._outside, self._connections = Rooms(served), Outside(), Connections()
         self._failures = Failures()
         self._last: dict[str, Room] = {}
