@@ -40,6 +40,11 @@ class Postgres:
             result = conn.execute(sa.text(statement))
             return list(result) if result.returns_rows else []
 
+    def deadlocks(self) -> list[str]:
+        """What the server has logged of them so far, with the statements that met."""
+        lines = (self.folder / "log").read_text(errors="replace").splitlines()
+        return ["\n".join(lines[n : n + 8]) for n, line in enumerate(lines) if "ERROR:  deadlock detected" in line]
+
     def _url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@/{name}?host={self.folder}" + (f"&port={self.port}" if self.port else "")
 

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,15 +63,8 @@ class Processes:
         return str(answer.headers["x-subject-token"])
 
     def at_once(self, number: int, ask: Callable[[httpx.Client, int], Any]) -> list[Any]:
-        """What `ask(client, n)` gives to `number` callers that begin together, half of them at each api."""
-        begin = threading.Barrier(number)
-
-        def one(n: int) -> Any:
-            begin.wait(30)
-            return ask(self.clients[n % 2], n)
-
-        with ThreadPoolExecutor(number) as pool:
-            return list(pool.map(one, range(number)))
+        """Half of them at each api."""
+        return at_once(self.clients, number, ask)
 
     def stop(self) -> None:
         for process in self.running:
@@ -82,6 +75,18 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def at_once(clients: Sequence[httpx.Client], number: int, ask: Callable[[httpx.Client, int], Any]) -> list[Any]:
+    """What `ask(client, n)` gives to `number` callers that begin together."""
+    begin = threading.Barrier(number)
+
+    def one(n: int) -> Any:
+        begin.wait(30)
+        return ask(clients[n % len(clients)], n)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(one, range(number)))
 
 
 def _free_port() -> int:
@@ -123,7 +128,7 @@ def made(answer: httpx.Response, kind: str) -> dict[str, Any]:
     return found
 
 
-def order(cloud: Processes) -> dict[str, Any]:
+def order(cloud: Any) -> dict[str, Any]:
     """The body of a small server."""
     client = cloud.clients[0]
     image = client.post("/image/v2/images", json={"name": "disk", "disk_format": "raw", "container_format": "bare"}).json()
@@ -133,7 +138,7 @@ def order(cloud: Processes) -> dict[str, Any]:
     return {"server": {"name": "one", "imageRef": image["id"], "flavorRef": flavor["id"], "networks": "none"}}
 
 
-def servers(cloud: Processes) -> list[dict[str, Any]]:
+def servers(cloud: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = cloud.clients[1].get("/compute/v2.1/servers/detail", headers=HEADERS).json()["servers"]
     return found
 
@@ -147,6 +152,6 @@ def network(cloud: Processes, cidr: str) -> str:
     return str(network_id)
 
 
-def addresses(cloud: Processes, network_id: str) -> list[str]:
+def addresses(cloud: Any, network_id: str) -> list[str]:
     ports = cloud.clients[0].get("/network/v2.0/ports", params={"network_id": network_id}).json()["ports"]
     return [fixed["ip_address"] for port in ports for fixed in port["fixed_ips"]]

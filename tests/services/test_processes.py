@@ -3,7 +3,6 @@
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,28 +10,10 @@ import pytest
 
 from fake_node import FakeNode, until
 from nacre.core import ids
-from services.processes import HEADERS, Processes, addresses, fake_host, network, processes, servers
-from services.processes import order as make_order
+from services.processes import HEADERS, Processes, addresses, network, servers
 
 pytestmark = pytest.mark.services
 WRITERS = 24
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    with processes(tmp_path_factory.mktemp("processes")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def node(cloud: Processes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeNode]:
-    with fake_host(cloud, tmp_path_factory.mktemp("node")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def order(cloud: Processes, node: FakeNode) -> dict[str, Any]:
-    return make_order(cloud)
 
 
 def test_the_port_quota_is_never_passed(cloud: Processes) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from nacre import image as images
 from nacre import network, placement
 from nacre.compute import plan, states, tables
-from nacre.compute.tasks import GUEST_SECONDS, IMAGE_SECONDS, POWER_SECONDS, UNDO_SECONDS, fault, finish, hosts, resources, spec
+from nacre.compute.tasks import GUEST_SECONDS, IMAGE_SECONDS, POWER_SECONDS, UNDO_SECONDS, fault, finish, hosts, mine, resources, spec
 from nacre.core import db, journal, nodes
 from nacre.core.tasks import Run, StepFailed, task
 
@@ -21,14 +21,14 @@ UPLOAD_SECONDS = 1800.0
 
 def _failed(tx: db.Tx, run: Run, error: Exception) -> None:
     """The server is what it was; what was asked has a fault."""
-    row = tables.by_id(tx, run.args["server_id"])
-    if row is not None and row.task_state not in (None, "deleting"):
+    row = mine(tx, run)
+    if row is not None:
         fault(tx, row, run.args["before"], error)
 
 
 def _broken(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = tables.by_id(tx, run.args["server_id"])
-    if row is not None and row.task_state not in (None, "deleting"):
+    row = mine(tx, run)
+    if row is not None:
         fault(tx, row, states.ERROR, error)
 
 
@@ -59,9 +59,9 @@ def _start(guest: Mapping[str, Any], power: str, seconds: float = GUEST_SECONDS)
 
 
 def _no_image(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = tables.by_id(tx, run.args["server_id"])
+    row = mine(tx, run)
     images.discard_snapshot(tx, run.args["image_id"])
-    if row is not None and row.task_state not in (None, "deleting"):
+    if row is not None:
         tables.move(tx, row, run.args["before"], None)
 
 

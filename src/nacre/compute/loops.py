@@ -49,15 +49,17 @@ def offer(cloud: Cloud, who: System) -> None:
                 tx.update(compute_hosts, {"host": row.name}, offered=wanted)
 
 
+_POWERS = ((states.ACTIVE, "running"), (states.STOPPED, "shutdown"), (states.PAUSED, "paused"), (states.SUSPENDED, "suspended"))
+
+
 def disagreeing(conn: db.Conn) -> list[db.Row]:
     """Servers at rest whose host saw, after their last move, something else than their vm_state says."""
     join = servers.join(server_seen, sa.and_(server_seen.c.server_id == servers.c.id, server_seen.c.host == servers.c.host)).join(
         compute_hosts, compute_hosts.c.host == servers.c.host)  # fmt: skip
     query = sa.select(servers, server_seen.c.power).select_from(join).where(
-        servers.c.deleted_at.is_(None), servers.c.task_state.is_(None), servers.c.vm_state.in_(states.HELD),
+        servers.c.deleted_at.is_(None), servers.c.task_state.is_(None), servers.c.vm_state.in_(states.KEPT),
         compute_hosts.c.reported_at > servers.c.moved_at,
-        sa.or_(*(sa.and_(servers.c.vm_state == vm, server_seen.c.power != power) for vm, power in
-                 ((states.ACTIVE, "running"), (states.STOPPED, "shutdown"), (states.PAUSED, "paused")))))  # fmt: skip
+        sa.or_(*(sa.and_(servers.c.vm_state == vm, server_seen.c.power != power) for vm, power in _POWERS)))  # fmt: skip
     return [row for row in conn.execute(query) if states.reconciled(row.vm_state, row.power) != row.vm_state]
 
 

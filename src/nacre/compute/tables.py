@@ -1,7 +1,8 @@
 """Tables of compute. Columns without a comment are written by the verb that the user called.
 
 A deleted server keeps its row (`deleted_at`) for `changes-since` and `deleted=true`. `vm_state` and `task_state` are written only by
-`move`, which proves the generation and the table of states and bumps the server's document when the wanted power changed; `host` only
+`move`, which proves the generation and the table of states and bumps the server's document when the wanted power changed; `task_id` goes
+with them, so a task that lost the server to a later verb (a delete, a hard reboot, a reset by an administrator) can tell; `host` only
 by the claim (task create) and its undo; `server_seen` only by node reports.
 """
 
@@ -90,6 +91,7 @@ servers = sa.Table(
     sa.Column("host", sa.String(255), index=True),           # claim, its undo
     sa.Column("vm_state", sa.String(32), nullable=False),    # move
     sa.Column("task_state", sa.String(32)),                  # move
+    sa.Column("task_id", sa.String(36)),                     # move: the task that task_state belongs to
     sa.Column("generation", sa.Integer, nullable=False),     # move
     sa.Column("moved_at", sa.DateTime, nullable=False),      # move
     sa.Column("fault", db.Json),                             # tasks, when they fail
@@ -165,10 +167,18 @@ def locked(tx: db.Tx, server_id: str) -> db.Row | None:
     return tx.lock(sa.select(servers).where(servers.c.id == server_id, servers.c.deleted_at.is_(None)))
 
 
+def owned(tx: db.Tx, server_id: str, task_id: str) -> db.Row | None:
+    """The same while what is being done to it is this task's to say."""
+    row = locked(tx, server_id)
+    return row if row is not None and row.task_id == task_id else None
+
+
 def move(tx: db.Tx, row: db.Row, vm_state: str, task_state: str | None, **values: Any) -> None:
-    """The only write of `vm_state` and `task_state`. Raises Conflict when somebody else wrote first."""
+    """The only write of `vm_state` and `task_state`; who begins a verb gives `task_id`. Raises Conflict when somebody else wrote first."""
     if task_state not in states.VALID[vm_state]:
         raise RuntimeError(f"no server may be {vm_state}/{task_state} (it is {row.vm_state}/{row.task_state})")
+    if task_state is None:
+        values["task_id"] = None
     where = {"id": row.id, "generation": row.generation}
     written = tx.update(servers, where, vm_state=vm_state, task_state=task_state, generation=row.generation + 1, moved_at=tx.now,
                         updated_at=tx.now, **values)  # fmt: skip

@@ -7,8 +7,9 @@ create   schedule (plan on a snapshot; claim, ports and host's document in one t
 delete   the guest is gone from its host (a host that is down gets a tombstone), then ports, allocation and rows.
 power    one call to the node, then the final state. What the node answers is written as seen.
 
-Races: `delete` cancels what runs; the cancelled task finds the row `deleting`, takes its own effects back and leaves the states alone,
-then the delete task, which was queued behind it, sees a server with no host or with one.
+Races: `delete` cancels what runs; the cancelled task finds the states another's (`mine`), takes its own effects back and leaves them alone,
+then the delete task, which was queued behind it, sees a server with no host or with one. A hard reboot takes over from what it may overtake,
+and a reset by an administrator leaves the states to nobody.
 """
 
 import logging
@@ -85,11 +86,10 @@ def _choose(conn: db.Conn, run: Run, row: db.Row, tried: Mapping[str, str]) -> p
 
 
 def _group(conn: db.Conn, row: db.Row) -> plan.Group | None:
-    """Its server group; in a transaction the group's row is locked, so its members decide one after another."""
+    """Its server group."""
     if row.group_id is None:
         return None
-    query = sa.select(tables.server_groups).where(tables.server_groups.c.id == row.group_id)
-    group = conn.lock(query) if isinstance(conn, db.Tx) else conn.execute(query).first()
+    group = conn.execute(sa.select(tables.server_groups).where(tables.server_groups.c.id == row.group_id)).first()
     if group is None:
         return None
     c = tables.servers.c
@@ -122,8 +122,10 @@ def _named_by_hash(image: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schedule(tx: db.Tx, run: Run, first: plan.Choice, tried: Mapping[str, str]) -> dict[str, Any]:
-    row = tables.locked(tx, run.args["server_id"])
-    if row is None or row.task_state == "deleting":
+    group = sa.select(tables.servers.c.group_id).where(tables.servers.c.id == run.args["server_id"]).scalar_subquery()
+    tx.lock(sa.select(tables.server_groups.c.id).where(tables.server_groups.c.id == group))  # its members decide one after another
+    row = mine(tx, run)
+    if row is None:
         raise Cancelled("The server is being deleted.")
     choice, unwired = first, dict[str, tuple[str, str]]()
     for again in (False, True):  # a claim is lost to whoever claimed since the snapshot: then decide once more, with the best held
@@ -134,7 +136,7 @@ def _schedule(tx: db.Tx, run: Run, first: plan.Choice, tried: Mapping[str, str])
             if host.name in unwired:
                 continue
             try:
-                with tx.conn.begin_nested():
+                with tx.nested():
                     if placement.claim(tx, row.id, host.provider_id, host.generation, resources(row), project_id=row.project_id, user_id=row.user_id):
                         _decided(tx, row, host.name, choice.candidates, {**choice.refused, **unwired})
                         return _take(tx, row, host)
@@ -164,6 +166,8 @@ def _no_valid_host(run: Run, server_id: str, refused: explanation.Refused) -> St
 
 
 def _take(tx: db.Tx, row: db.Row, host: plan.Host) -> dict[str, Any]:
+    if tx.lock(sa.select(tables.compute_hosts.c.host).where(tables.compute_hosts.c.host == host.name), "share") is None:
+        raise Conflict(f"host {host.name} is no compute host any more")
     tables.move(tx, row, states.BUILDING, "spawning", host=host.name, availability_zone=host.zone)
     network.bind_ports(tx, row.id, host.name)
     nodes.hold(tx, host.name, "server", row.id)
@@ -187,14 +191,19 @@ def _let_go(tx: db.Tx, row: db.Row) -> None:
     tx.delete(tables.server_seen, server_id=row.id)
 
 
+def mine(tx: db.Tx, run: Run) -> db.Row | None:
+    """The locked row of the server, while its states are this task's to write."""
+    return tables.owned(tx, run.args["server_id"], run.id)
+
+
 def _create_failed(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = tables.by_id(tx, run.args["server_id"])
+    row = mine(tx, run)
     begun = {step.name: step for step in steps_of(tx.conn, run.id)}
     for name, step in begun.items():
         undone = begun.get(f"undo:{name}")
         if name.startswith("ensure_server") and (undone is None or nodes.outcome(tx.conn, undone.call_id)[0] != "done"):
             nodes.call(tx, str(step.host), nodes.NewCall("absent_server", {"server_id": run.args["server_id"]}, None))
-    if row is not None and row.vm_state == states.BUILDING and row.task_state != "deleting":
+    if row is not None:
         fault(tx, row, states.ERROR, error)
 
 
@@ -266,15 +275,15 @@ def _take_away(run: Run, server_id: str, host: str, number: int) -> None:
 
 
 def _elsewhere(tx: db.Tx, run: Run, tried: Mapping[str, str]) -> bool:
-    row = tables.locked(tx, run.args["server_id"])
-    return row is not None and row.task_state != "deleting" and bool(_choose(tx, run, row, tried).candidates)
+    row = mine(tx, run)
+    return row is not None and bool(_choose(tx, run, row, tried).candidates)
 
 
 def finish(tx: db.Tx, run: Run, vm_state: str, value: Mapping[str, Any] | None, **values: Any) -> None:
     """The final write of a verb that went well."""
-    row = tables.locked(tx, run.args["server_id"])
-    if row is None or row.task_state in (None, "deleting"):
-        return  # reset by an administrator, or on its way out
+    row = mine(tx, run)
+    if row is None:
+        return  # reset by an administrator, taken over by a hard reboot, or on its way out
     tables.move(tx, row, vm_state, None, **values)
     if value and value.get("power") and row.host:
         tables.see(tx, row.id, row.host, value["power"])
@@ -285,8 +294,8 @@ def finish(tx: db.Tx, run: Run, vm_state: str, value: Mapping[str, Any] | None, 
 
 
 def _power_failed(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = tables.by_id(tx, run.args["server_id"])
-    if row is not None and row.task_state not in (None, "deleting"):
+    row = mine(tx, run)
+    if row is not None:
         fault(tx, row, run.args["before"], error)
 
 
@@ -316,7 +325,7 @@ _power("reboot", states.ACTIVE, "reboot_server", lambda args: {"hard": bool(args
 
 
 def _delete_failed(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = tables.by_id(tx, run.args["server_id"])
+    row = mine(tx, run)
     if row is not None:
         fault(tx, row, states.ERROR, error)
 

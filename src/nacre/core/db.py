@@ -10,6 +10,8 @@ committed: nothing was acknowledged, and who goes on (a task) looks at the rows 
 
 Races: a unique or serialisation failure is a normal answer. `again()` runs the whole verb anew, at most 5 times, so a verb must keep
 all its effects inside its one transaction. Nothing may sleep, hash, render or call out while a write transaction is open.
+On PostgreSQL whoever decides on a row holds it (`Tx.lock`), and rows are held in one order (docs/architecture.md): a circle would be cured
+by doing one's work anew, but only after a second. What every verb touches is done `at_end`, sorted.
 """
 
 import fcntl
@@ -20,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -30,6 +32,8 @@ from nacre.core.errors import BadRequest, Conflict, Unavailable
 
 T = TypeVar("T")
 Row = sa.Row[Any]
+Hold = Literal["share", "change", "delete"]
+"""Against whom a row is held: who shares it only reads what it says, who changes it lets others refer to it, who deletes it nobody."""
 metadata = sa.MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s",
                        "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
@@ -74,6 +78,7 @@ class Tx:
         self.conn, self.who = conn, who
         self.now: datetime = clock.utcnow()
         self.bells: set[str] = set()
+        self._last: dict[tuple[int, Callable[[Tx, list[Any]], None]], list[Any]] = {}
 
     def execute(self, statement: sa.Executable, rows: Any = None) -> sa.CursorResult[Any]:
         result = self.conn.execute(statement, rows) if rows is not None else self.conn.execute(statement)
@@ -103,9 +108,34 @@ class Tx:
     def ring(self, topic: str) -> None:
         self.bells.add(topic)
 
-    def lock(self, statement: sa.Select[Any]) -> Row | None:
-        """The row, locked until commit (law 14 gives the order)."""
-        return self.first(statement.with_for_update())
+    def lock(self, statement: sa.Select[Any], how: Hold = "delete") -> Row | None:
+        """The first row, all of them held until commit, each as it is by then (law 14 gives the order)."""
+        return self.first(statement.with_for_update(read=how == "share", key_share=how == "change"))
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else writes anything meanwhile (SQLite)."""
+        return self.conn.dialect.name == "sqlite"
+
+    def at_end(self, do: "Callable[[Tx, list[Any]], None]", item: Any, rank: int = 0) -> None:
+        """`do(tx, items)` once, before the commit, with every item given for it; lower ranks first."""
+        self._last.setdefault((rank, do), []).append(item)
+
+    def end(self) -> None:
+        while self._last:
+            first = min(self._last, key=lambda key: key[0])
+            first[1](self, self._last.pop(first))
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """A part that an exception takes back, whole."""
+        had = {key: len(items) for key, items in self._last.items()}
+        try:
+            with self.conn.begin_nested():
+                yield
+        except BaseException:
+            self._last = {key: items[: had[key]] for key, items in self._last.items() if key in had}
+            raise
 
 
 Conn = sa.Connection | Tx
@@ -149,6 +179,7 @@ class Database:
             with conn.begin():
                 tx = Tx(conn, who)
                 yield tx
+                tx.end()
         if tx.bells:
             self.rung(tx.bells)
 

@@ -66,6 +66,7 @@ class Behind:
 class Report(msgspec.Struct):
     protocol: int = 1
     epoch: int = 0
+    number: int | None = None
     results: list[dict[str, Any]] = []
     applied: dict[str, dict[str, int]] = {}
     seen: dict[str, Any] | None = None
@@ -104,6 +105,7 @@ class Heartbeats:
 
     def _write(self, heard: set[str]) -> None:
         with self.cloud.db.write(System(ids.request_id())) as tx:
+            tx.lock(sa.select(nodes.hosts.c.name).where(nodes.hosts.c.name.in_(heard)).order_by(nodes.hosts.c.name), "change")
             tx.execute(nodes.hosts.update().where(nodes.hosts.c.name.in_(heard)).values(last_seen=tx.now))
 
 
@@ -155,8 +157,7 @@ class NodeApp:
                     gone.cancel()
             case ("POST", ["node", "v1", "report"]):
                 report = msgspec.json.decode(await request.body(), type=Report)
-                await anyio.to_thread.run_sync(lambda: db.again(lambda: self._report(report)))
-                return _json({})
+                return _json(await anyio.to_thread.run_sync(lambda: db.again(lambda: self._report(report))))
             case ("PUT", ["node", "v1", "images", image_id]):
                 why = await self.behind.store(self.cloud, self.host, image_id, request.stream())
                 return _json({} if why is None else {"error": why}, 200 if why is None else 409)
@@ -209,25 +210,28 @@ class NodeApp:
             calls = [_call(row, epoch) for row in nodes.open_calls(conn, self.host) if row.id not in working]
         return {"epoch": epoch, "documents": documents, "gone": gone, "calls": calls}
 
-    def _report(self, report: Report) -> None:
+    def _report(self, report: Report) -> dict[str, Any]:
+        """What is seen and applied counts only in the order in which it was: a report that was on its way while a later one came is late."""
         who = System(ids.request_id())
         self.heartbeats.heard.add(self.host)
         with self.cloud.db.write(who) as tx:
             self.permit(tx)
             self._own(tx, [str(result["id"]) for result in report.results])
             nodes.register(tx, self.host)
-            for result in report.results:
+            counted, number = nodes.count_report(tx, self.host, report.number, bool(report.applied) or report.seen is not None)
+            for result in sorted(report.results, key=lambda result: str(result["id"])):
                 told = (result.get("value"), str(result.get("error") or ""), str(result.get("detail") or ""))
                 nodes.timed(tx, str(result["id"]), result.get("timing"))
                 nodes.finish(tx, str(result["id"]), bool(result["ok"]), *told)
                 tasks.wake(tx, f"call:{result['id']}")
             current = report.epoch in (0, nodes.epoch(tx))  # what was true of another epoch's documents says nothing of these
-            if current and report.applied and nodes.mark_applied(tx, self.host, report.applied):
-                tasks.wake(tx, f"applied:{self.host}")
-            if report.seen is not None:
+            if counted and report.seen is not None:
                 _store_seen(tx, self.host, report.seen)
                 for told_of in self.behind.reported:
                     told_of(tx, self.host, report.seen)
+            if counted and current and report.applied and nodes.mark_applied(tx, self.host, report.applied):
+                tasks.wake(tx, f"applied:{self.host}")
+        return {"number": number, "counted": counted}
 
     def _metadata(self, asked: dict[str, str]) -> Mapping[str, Any] | None:
         with self.cloud.db.read() as conn:

@@ -4,13 +4,16 @@ A document is *derived*: its owner renders it from rows when a node asks, and on
 `bump` in its transaction; which hosts hold a document is an index touched only by `hold` and `release`. A node sends what it has, the
 controller answers the difference, so nothing can be missed for good.
 
-Races: a version is one row, counted up in the change's transaction, so concurrent changes queue on it. A document rendered while it
-changes again is rendered anew at the next feed, because its version moved. A call's fence is (cloud epoch, the call's number): calls
-made later always win over calls made earlier.
+Races: what a transaction changes of documents is done at its end, all at once and in one order, so that two never wait for each other
+in a circle; on PostgreSQL changes of one document queue there (an advisory lock, because the first hold has no row to lock), and whether a
+host needs it is looked at only then, so of two that bind and unbind at once the last one sees both. A document rendered while it changes
+again is rendered anew at the next feed, because its version moved. A call's fence is (cloud epoch, the call's number): calls made later
+always win over calls made earlier.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,6 +25,11 @@ from nacre.core import clock, db, ids
 PROTOCOL = 1
 DEAD_AFTER = 45.0
 _LONGEST_TIMING = 32768
+LATE = 2
+"""The rank (db.Tx.at_end) of documents whose need follows from who holds others."""
+_LATE = ("address_set",)
+_SPACE, _QUEUES, _AT_ONCE = 0x6E61, 512, 500
+Needed = Callable[[db.Tx, str, Collection[str]], Collection[str]]
 _big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 hosts = sa.Table(
@@ -34,6 +42,7 @@ hosts = sa.Table(
     sa.Column("agents", db.Json, nullable=False),        # reports
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Column("last_seen", sa.DateTime),                 # heartbeats, batched
+    sa.Column("reports", _big, nullable=False, server_default="0"),  # reports: how many, which is what the next one says
 )  # fmt: skip
 calls = sa.Table(
     "node_calls", db.metadata,
@@ -96,6 +105,18 @@ def register(tx: db.Tx, name: str) -> None:
         hold(tx, name, "host", name)
 
 
+def count_report(tx: db.Tx, name: str, number: int | None, tells: bool) -> tuple[bool, int]:
+    """Whether a report that says `number` is the one that follows the last which told something, and what the next one says. Reports of a
+    host queue here."""
+    row = tx.lock(sa.select(hosts.c.reports).where(hosts.c.name == name), "change")
+    assert row is not None
+    if number not in (None, row.reports):
+        return False, row.reports
+    if tells:
+        tx.update(hosts, {"name": name}, reports=row.reports + 1)
+    return True, row.reports + tells
+
+
 def alive(row: db.Row) -> bool:
     """Whether a row of `hosts` was heard of lately: four reports in a row have not been lost."""
     return row.last_seen is not None and clock.utcnow() - row.last_seen < timedelta(seconds=DEAD_AFTER)
@@ -145,31 +166,104 @@ def open_calls(conn: db.Conn, host: str) -> list[db.Row]:
 
 def bump(tx: db.Tx, kind: str, document_id: str) -> None:
     """The document changed: its version goes up and the hosts that hold it are woken."""
-    changed = tx.execute(documents.update().where(documents.c.kind == kind, documents.c.id == document_id)
-                         .values(version=documents.c.version + 1)).rowcount  # fmt: skip
-    if changed:
-        for (host,) in tx.all(sa.select(holders.c.host).where(holders.c.kind == kind, holders.c.id == document_id)):
-            tx.ring(f"node:{host}")
+    _change(tx, _Change(kind, document_id, "bump"))
 
 
 def hold(tx: db.Tx, host: str, kind: str, document_id: str) -> None:
     """`host` should have the document from now on; harmless when it has."""
-    if tx.first(sa.select(documents.c.id).where(documents.c.kind == kind, documents.c.id == document_id)) is None:
-        started = int(tx.now.timestamp() * 1000)  # never a version that a node may still have of a document released earlier
-        tx.insert(documents, kind=kind, id=document_id, version=started)
-    there = sa.and_(holders.c.host == host, holders.c.kind == kind, holders.c.id == document_id)
-    if tx.first(sa.select(holders.c.id).where(there)) is None:
-        tx.insert(holders, host=host, kind=kind, id=document_id, applied=0)
-        tx.ring(f"node:{host}")
+    _change(tx, _Change(kind, document_id, "hold", host))
 
 
 def release(tx: db.Tx, kind: str, document_id: str, host: str | None = None) -> None:
     """`host` (None: every host) should not have the document any more; the last one takes the document with it."""
-    where = [holders.c.kind == kind, holders.c.id == document_id] + ([holders.c.host == host] if host else [])
-    for (name,) in tx.all(sa.select(holders.c.host).where(*where)):
-        tx.ring(f"node:{name}")
-    tx.execute(holders.delete().where(*where))
-    if not holders_of(tx, kind, document_id):
+    _change(tx, _Change(kind, document_id, "release", host))
+
+
+def settle(tx: db.Tx, host: str, kind: str, ids: Iterable[str], needed: Needed) -> None:
+    """`host` holds those of the documents that `needed(tx, host, ids)` names when the transaction ends."""
+    for document_id in ids:
+        _change(tx, _Change(kind, document_id, "settle", host, needed))
+
+
+@dataclass(frozen=True)
+class _Change:
+    kind: str
+    id: str
+    what: str
+    host: str | None = None
+    needed: Needed | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, self.id
+
+
+def _change(tx: db.Tx, change: _Change) -> None:
+    tx.at_end(_apply, change, LATE if change.kind in _LATE else 0)
+
+
+def _apply(tx: db.Tx, changes: list[_Change]) -> None:
+    keys = sorted({change.key for change in changes})
+    _queue(tx, keys)
+    there = _there(tx, keys)
+    now = {key: set(hosts_ or ()) for key, hosts_ in there.items()}
+    needed = _needed(tx, changes)
+    for change in changes:
+        if change.what == "release" and change.host is None:
+            now[change.key].clear()
+        elif change.what == "hold" or (change.what == "settle" and change.id in needed[change.host, change.kind, change.needed]):
+            now[change.key].add(str(change.host))
+        elif change.what != "bump":
+            now[change.key].discard(str(change.host))
+    for key in keys:
+        _write(tx, key, there[key], now[key])
+    bumped = {change.key for change in changes if change.what == "bump" and there[change.key] is not None and now[change.key]}
+    if bumped:
+        named = sa.tuple_(documents.c.kind, documents.c.id).in_(sorted(bumped))
+        tx.execute(documents.update().where(named).values(version=documents.c.version + 1))
+    for key in keys:
+        for host in (there[key] or set()) ^ now[key] | (now[key] if key in bumped else set()):
+            tx.ring(f"node:{host}")
+
+
+def _queue(tx: db.Tx, keys: Sequence[tuple[str, str]]) -> None:
+    """Whoever changes one of these documents waits until this transaction ends, also where the document has no row yet."""
+    if not tx.alone:
+        numbers = sorted({zlib.crc32(f"{kind}/{id_}".encode()) % _QUEUES for kind, id_ in keys})
+        tx.execute(sa.text("SELECT pg_advisory_xact_lock(:space, number) FROM unnest(CAST(:numbers AS int[])) AS number")
+                   .bindparams(space=_SPACE, numbers=numbers))  # fmt: skip
+
+
+def _there(tx: db.Tx, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], set[str] | None]:
+    """Who holds each document; None when there is no such document."""
+    found: dict[tuple[str, str], set[str] | None] = dict.fromkeys(keys)
+    join = documents.outerjoin(holders, sa.and_(holders.c.kind == documents.c.kind, holders.c.id == documents.c.id))
+    for start in range(0, len(keys), _AT_ONCE):
+        named = sa.tuple_(documents.c.kind, documents.c.id).in_(keys[start : start + _AT_ONCE])
+        for row in tx.all(sa.select(documents.c.kind, documents.c.id, holders.c.host).select_from(join).where(named)):
+            held = found[row.kind, row.id] = found[row.kind, row.id] or set()
+            held |= {row.host} - {None}
+    return found
+
+
+def _needed(tx: db.Tx, changes: Iterable[_Change]) -> dict[tuple[str | None, str, Needed | None], Collection[str]]:
+    asked: dict[tuple[str | None, str, Needed | None], set[str]] = {}
+    for change in changes:
+        if change.what == "settle":
+            asked.setdefault((change.host, change.kind, change.needed), set()).add(change.id)
+    return {(host, kind, needed): needed(tx, str(host), sorted(ids_)) for (host, kind, needed), ids_ in asked.items() if needed is not None}
+
+
+def _write(tx: db.Tx, key: tuple[str, str], there: set[str] | None, now: set[str]) -> None:
+    kind, document_id = key
+    if there is None and now:
+        started = int(tx.now.timestamp() * 1000)  # never a version that a node may still have of a document released earlier
+        tx.insert(documents, kind=kind, id=document_id, version=started)
+    for host in sorted(now - (there or set())):
+        tx.insert(holders, host=host, kind=kind, id=document_id, applied=0)
+    for host in sorted((there or set()) - now):
+        tx.delete(holders, host=host, kind=kind, id=document_id)
+    if there is not None and not now:
         tx.delete(documents, kind=kind, id=document_id)
 
 
@@ -198,7 +292,7 @@ def applied(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]]) -> bool
 def mark_applied(tx: db.Tx, host: str, reported: Mapping[str, Mapping[str, int]]) -> bool:
     """Stores what a report says is true; whether anything moved."""
     moved = False
-    for kind, versions in reported.items():
-        for document_id, version in versions.items():
+    for kind in sorted(reported, key=lambda kind: (kind in _LATE, kind)):  # in the order of `_apply`, that none waits for another in a circle
+        for document_id, version in sorted(reported[kind].items()):
             moved |= bool(tx.update(holders, {"host": host, "kind": kind, "id": document_id}, applied=version))
     return moved

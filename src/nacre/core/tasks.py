@@ -136,6 +136,11 @@ def start(tx: db.Tx, kind: str, resource: str, args: Mapping[str, Any]) -> str:
     return task_id
 
 
+def held(tx: db.Tx, resource: str) -> None:
+    """Its open tasks stay as they are until the transaction ends. A step holds its task before what it changes, so whoever cancels does, too."""
+    tx.lock(sa.select(tasks.c.seq).where(tasks.c.resource == resource, tasks.c.state.in_(OPEN)).order_by(tasks.c.seq), "change")
+
+
 def cancel(tx: db.Tx, resource: str) -> int:
     """Marks the open tasks of `resource` cancelling and wakes the parked ones; they follow their undo. How many there were."""
     tx.execute(tasks.update().where(tasks.c.resource == resource, tasks.c.state == "parked").values(state="queued", waiting=None))
@@ -290,10 +295,13 @@ class Run:
 
     def _finish_step(self, name: str, value: Any) -> None:
         self._fault("before", name)
+        db.again(lambda: self._done(name, value))
+        self._fault("after", name)
+
+    def _done(self, name: str, value: Any) -> None:
         with self.cloud.db.write(self) as tx:
             self._mine(tx)
             tx.update(steps, {"task_id": self.id, "name": name}, state="done", result=value, finished_at=tx.now)
-        self._fault("after", name)
 
     def _park(self, on: Topic, until: float | None, check: Callable[[sa.Connection], bool] | None = None) -> None:
         """Sleep until `topic`; what came between looking and parking is seen by looking again inside the transaction."""
@@ -341,6 +349,9 @@ class Run:
 
     def end(self, state: str, error: Exception | None) -> None:
         """The task's last transaction, with the kind's `failed` hook in it."""
+        db.again(lambda: self._end(state, error))
+
+    def _end(self, state: str, error: Exception | None) -> None:
         with self.cloud.db.write(self) as tx:
             self.phase = "ending"
             self._mine(tx)

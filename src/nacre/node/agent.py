@@ -9,7 +9,8 @@ Plain threads around one Source (node/feed.py); a process that plays many hosts 
   not be made true is tried again. It takes no input beyond "look again", so any number of rings is one run.
 * *look*: what the hypervisor has, every ten seconds or when a guest changed; apart from the reports, because libvirtd may hang.
 * *report*: when there is a result, something new was seen or a document became true, and as a sign of life. Results are on disk and
-  repeated until answered; `applied` tells what changed since the last answered report, and everything after a failure or a new epoch.
+  repeated until answered; `applied` tells what changed since the last answered report, and everything after a failure, a new epoch or a
+  report that did not count because it was not the next one (a late one was taken instead, or this agent has just started).
 
 Ending the agent, in whatever way, ends no guest and takes no wire away. After a boot of the host (node/boot.py) guests start again
 only from documents fetched since, and until that is done it is not told which guests run.
@@ -178,8 +179,12 @@ class Agent:
                 report["seen"] = seen
             try:
                 if "seen" in report or results or report["applied"] or time.monotonic() >= beat:
-                    self.source.report(report)
+                    counted = self.source.report(report)
                     self.calls.acknowledge(result.id for result in results)
+                    if not counted:
+                        told, told_seen = {}, {}
+                        self._ended.wait(random.uniform(0.05, 0.2))
+                        continue
                     rounds += "seen" in report
                     told, told_seen, beat = applied, seen, time.monotonic() + 1.5 * HEARTBEAT
             except Exception as error:

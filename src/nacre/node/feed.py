@@ -43,8 +43,9 @@ class Source(Protocol):
     def feed(self, have: Index, *, epoch: int, calls: list[str], wait: float) -> Feed:
         """Held until something differs or `wait` seconds are over."""
 
-    def report(self, report: dict[str, Any]) -> None:
-        """Results, applied and seen of docs/node-contract.md."""
+    def report(self, report: dict[str, Any]) -> bool:
+        """Results, applied and seen of docs/node-contract.md. False: another report was taken for the one that follows the last, so all of
+        `applied` and `seen` is to be told again."""
 
     def image(self, image_id: str) -> AbstractContextManager[Bytes]:
         """The bytes of an image. NodeError if the control plane does not give it, Unreachable if it is lost on the way."""
@@ -79,6 +80,7 @@ class HttpSource:
         self._lock = threading.Lock()
         self._open: set[http.client.HTTPConnection] = set()
         self._closed = False
+        self._number = 0
 
     def link(self, timeout: float) -> http.client.HTTPConnection:
         raise NotImplementedError
@@ -93,8 +95,10 @@ class HttpSource:
         body = {"protocol": PROTOCOL, "epoch": epoch, "have": have, "calls": calls, "wait": wait}
         return msgspec.json.decode(self._post("/node/v1/feed", body, wait + 20), type=Feed, strict=False)
 
-    def report(self, report: dict[str, Any]) -> None:
-        self._post("/node/v1/report", {"protocol": PROTOCOL, **report}, 30)
+    def report(self, report: dict[str, Any]) -> bool:
+        answer = msgspec.json.decode(self._post("/node/v1/report", {"protocol": PROTOCOL, "number": self._number, **report}, 30))
+        self._number = answer.get("number", self._number)
+        return bool(answer.get("counted", True))
 
     @contextlib.contextmanager
     def image(self, image_id: str) -> Iterator[Bytes]:

@@ -53,13 +53,14 @@ class FileSource:
             if self._closed.wait(_LOOK):
                 raise ControlPlaneDown("closed")
 
-    def report(self, report: dict[str, Any]) -> None:
+    def report(self, report: dict[str, Any]) -> bool:
         with self._lock:
             self._reported["results"] |= {result.id: msgspec.to_builtins(result) for result in report.get("results", ())}
             for kind, applied in report.get("applied", {}).items():
                 self._reported["applied"].setdefault(kind, {}).update(applied)
             self._reported["seen"] = msgspec.to_builtins(report.get("seen", self._reported["seen"]))
             write_file(self.report_path, msgspec.json.encode(self._reported), sync=False)
+        return True
 
     @contextlib.contextmanager
     def image(self, image_id: str) -> Iterator[Bytes]:

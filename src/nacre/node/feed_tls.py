@@ -72,9 +72,10 @@ class TlsSource(HttpSource):
         except OSError as error:
             raise ControlPlaneDown(f"the certificate in {self.folder} cannot be used: {error}") from error
 
-    def report(self, report: dict[str, Any]) -> None:
-        super().report(report)
+    def report(self, report: dict[str, Any]) -> bool:
+        counted = super().report(report)
         self.renew()
+        return counted
 
     def renew(self) -> None:
         """Replaces the certificate when its time has come; looked at every hour."""

@@ -74,6 +74,7 @@ def show(caller: Caller, group_id: str) -> Group:
 def delete(caller: Caller, group_id: str) -> None:
     """Its servers stay as they are."""
     with caller.write() as tx:
+        tx.lock(sa.select(server_groups.c.id).where(server_groups.c.id == group_id))
         row = _visible(tx, caller, group_id)
         tx.execute(servers.update().where(servers.c.group_id == row.id).values(group_id=None))
         tx.delete(server_groups, id=row.id)

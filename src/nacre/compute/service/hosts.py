@@ -113,12 +113,13 @@ def delete_service(caller: Caller, service_id: str) -> None:
         found = next((s for s in _services(tx) if service_id in (s.id, str(s.number))), None)
         if found is None:
             raise NotFound(f"Service {service_id} could not be found.")
+        joining.revoke(tx, found.host)
+        tx.lock(sa.select(compute_hosts.c.host).where(compute_hosts.c.host == found.host))  # who schedules shares it
         if tx.first(sa.select(server_table.c.id).where(server_table.c.host == found.host, server_table.c.deleted_at.is_(None)).limit(1)):
             raise Conflict("Unable to delete compute service that is hosting instances. Migrate or delete the instances first.")
         if found.up:
             raise Conflict(f"Host {found.host} still reports: stop its node agent first.")
         tx.delete(compute_hosts, host=found.host)
-        joining.revoke(tx, found.host)
         journal.changed(tx, "compute_service", found.id, "delete")
 
 

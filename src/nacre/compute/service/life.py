@@ -11,7 +11,7 @@ from nacre import image as images
 from nacre import network
 from nacre.compute import states, tables
 from nacre.compute.service import flavors, keypairs, quotas, servers
-from nacre.core import db, journal, nodes, tasks
+from nacre.core import db, journal, nodes, quota, tasks
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Conflict, NotFound
 
@@ -29,15 +29,16 @@ def _begin(tx: db.Tx, caller: Caller, server_id: str, method: str) -> db.Row:
 
 
 def _go(tx: db.Tx, row: db.Row, method: str, args: Mapping[str, Any], **values: Any) -> None:
-    tables.move(tx, row, row.vm_state, states.VERBS[method].during, **values)
-    journal.changed(tx, "server", row.id, method, ("task_state", *values))
     kind = f"compute.{method}" + ("" if method.endswith("_resize") else "_server")
-    tasks.start(tx, kind, f"server:{row.id}", {"server_id": row.id, "before": row.vm_state, **args})
+    task_id = tasks.start(tx, kind, f"server:{row.id}", {"server_id": row.id, "before": row.vm_state, **args})
+    tables.move(tx, row, row.vm_state, states.VERBS[method].during, task_id=task_id, **values)
+    journal.changed(tx, "server", row.id, method, ("task_state", *values))
 
 
 def snapshot(caller: Caller, server_id: str, name: str, metadata: Mapping[str, str]) -> str:
     """The id of the image that is being made of the server."""
     with caller.write() as tx:
+        quota.lock(tx, caller.project_id or "")
         row = _begin(tx, caller, server_id, "snapshot")
         quotas.check_metadata(tx, row.project_id, metadata)
         base = images.by_id(tx, row.image_id) if row.image_id else None
@@ -88,6 +89,7 @@ def _key(tx: db.Tx, row: db.Row, name: str | None) -> dict[str, str] | None:
 
 def resize(caller: Caller, server_id: str, flavor_id: str, disk_config: str | None) -> None:
     with caller.write() as tx:
+        quota.lock(tx, servers.project_of(tx, server_id))
         row = _begin(tx, caller, server_id, "resize")
         try:
             flavor = flavors.visible(tx, caller, flavor_id)
@@ -132,6 +134,7 @@ def rescue(caller: Caller, server_id: str, image_id: str | None) -> None:
 def attach(caller: Caller, server_id: str, wanted: Sequence[Mapping[str, Any]]) -> network.Port:
     """Makes or takes a port for the server, on its host's wires at once; the guest sees it when its task is done."""
     with caller.write() as tx:
+        quota.lock(tx, caller.project_id or "")
         row = _begin(tx, caller, server_id, "attach_interface")
         made = network.ports_for_server(tx, caller, row.id, wanted, [], row.hostname)
         if len(made) != 1:

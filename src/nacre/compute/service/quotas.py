@@ -51,7 +51,7 @@ def fitting(tx: db.Tx, project_id: str, at_least: int, at_most: int, each: Mappi
 
 
 def check_keypairs(tx: db.Tx, project_id: str, user_id: str) -> None:
-    quota.lock(tx, project_id)
+    quota.lock(tx, user_id)  # they are counted by user, whichever project asks
     allowed = limits(tx, project_id)["key_pairs"]
     have = tx.scalar(sa.select(sa.func.count()).where(tables.keypairs.c.user_id == user_id))
     if 0 <= allowed <= have:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import sqlalchemy as sa
+
 from nacre import image as images
 from nacre import network
 from nacre.compute import states, tables
@@ -68,6 +70,11 @@ def visible(conn: db.Conn, caller: Caller, server_id: str, *, deleted: bool = Fa
     return row
 
 
+def project_of(conn: db.Conn, server_id: str) -> str:
+    """Whose quota counts it; "" when it is gone."""
+    return str(conn.execute(sa.select(servers.c.project_id).where(servers.c.id == server_id)).scalar() or "")
+
+
 def check_lock(caller: Caller, row: db.Row) -> None:
     if row.locked_by and not caller.is_admin:
         raise Conflict(f"Instance {row.id} is locked", kind="InstanceIsLocked")
@@ -104,6 +111,7 @@ def create(caller: Caller, order: Order) -> tuple[list[str], str]:
 def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], place: tuple[str, int, int]) -> str:
     server_id, (reservation, index, count) = ids.uuid(), place
     flavor, image, key = shared["flavor"], shared["image"], shared["key"]
+    task_id = tasks.start(tx, "compute.create_server", f"server:{server_id}", {"server_id": server_id})
     name = order.name if count == 1 else f"{order.name}-{index + 1}"
     tx.insert(
         servers, id=server_id, project_id=caller.project_id, user_id=caller.user_id, name=name, description=order.description,
@@ -115,12 +123,11 @@ def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], pl
         config_drive=config_drive(caller, image, asked=order.config_drive), meta=dict(order.metadata), hints=dict(order.hints),
         pinned_availability_zone=order.zone, wanted_host=order.host, access_ip_v4=order.access[0], access_ip_v6=order.access[1],
         group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", root_device_tag=order.root_tag,
-        vm_state=states.BUILDING, task_state="scheduling", generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
+        vm_state=states.BUILDING, task_state="scheduling", task_id=task_id, generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
     )  # fmt: skip
     tables.set_tags(tx, server_id, order.tags)
     network.ports_for_server(tx, caller, server_id, order.networks, list(order.security_groups), order.hostname or hostname(name, server_id))
     journal.changed(tx, "server", server_id, "create", ("name", "flavor_id", "image_id", "vm_state"), {"name": name})
-    tasks.start(tx, "compute.create_server", f"server:{server_id}", {"server_id": server_id})
     return server_id
 
 
@@ -197,16 +204,17 @@ def update(caller: Caller, server_id: str, values: Mapping[str, Any]) -> db.Row:
 
 def delete(caller: Caller, server_id: str) -> None:
     """Begins the end of a server, whatever is being done to it; harmless when it has begun."""
+    resource = f"server:{server_id}"
     with caller.write() as tx:
+        tasks.held(tx, resource)
         row = visible(tx, caller, server_id, lock=True)
         check_lock(caller, row)
         if row.task_state == "deleting":
             return
-        resource = f"server:{row.id}"
         tasks.cancel(tx, resource)
-        tables.move(tx, row, row.vm_state, "deleting")
+        task_id = tasks.start(tx, "compute.delete_server", resource, {"server_id": row.id})
+        tables.move(tx, row, row.vm_state, "deleting", task_id=task_id)
         journal.changed(tx, "server", row.id, "delete", ("task_state",))
-        tasks.start(tx, "compute.delete_server", resource, {"server_id": row.id})
 
 
 def begin(caller: Caller, server_id: str, method: str, task: str, args: Mapping[str, Any] | None = None) -> None:
@@ -217,9 +225,9 @@ def begin(caller: Caller, server_id: str, method: str, task: str, args: Mapping[
         verb = states.check(row.id, method, row.vm_state, row.task_state)
         if row.host is None:
             raise Conflict(f"Instance {row.id} is not on a host.", kind="InstanceNotReady")
-        tables.move(tx, row, row.vm_state, verb.during)
+        task_id = tasks.start(tx, task, f"server:{row.id}", {"server_id": row.id, "before": row.vm_state, **(args or {})})
+        tables.move(tx, row, row.vm_state, verb.during, task_id=task_id)
         journal.changed(tx, "server", row.id, method, ("task_state",))
-        tasks.start(tx, task, f"server:{row.id}", {"server_id": row.id, "before": row.vm_state, **(args or {})})
 
 
 def lock(caller: Caller, server_id: str, reason: str | None) -> None:
@@ -242,6 +250,7 @@ def unlock(caller: Caller, server_id: str) -> None:
 def reset_state(caller: Caller, server_id: str, state: str) -> None:
     """Abandons whatever is being done (law 3) and sets the state an administrator says."""
     with caller.write() as tx:
+        tasks.held(tx, f"server:{server_id}")
         row = visible(tx, caller, server_id, lock=True)
         tasks.cancel(tx, f"server:{row.id}")
         tables.move(tx, row, state, None)

@@ -17,7 +17,7 @@ from nacre.network.service.kinds import FLOATING_IP, NETWORK, PORT, SUBNET
 from nacre.network.service.making import NewPort
 from nacre.network.service.records import Record
 from nacre.network.tables.routing import floating_ips, interfaces, routers
-from nacre.network.tables.wires import FLOATING_PORT, subnets
+from nacre.network.tables.wires import FLOATING_PORT, addresses, subnets
 
 Wanted = Mapping[str, Any]
 
@@ -35,6 +35,8 @@ def create(caller: Caller, wanted: Wanted) -> Record:
         if not network["external"]:
             raise bad(f"Network {network['id']} is not a valid external network")
         quotas.check(tx, caller.cloud.config, project, {"floatingip": 1})
+        if wanted.get("port_id"):
+            _hold_way(tx, wanted["port_id"])
         row = records.new(tx, project, {"description": wanted.get("description")})
         port = making.make(tx, network["id"], NewPort("", FLOATING_PORT, row["id"], _address(tx, caller, network, wanted)))
         address = next((fixed["ip_address"] for fixed in port["fixed_ips"] if ":" not in fixed["ip_address"]), None)
@@ -77,15 +79,17 @@ def _reload(tx: db.Tx, id_: str) -> Record:
 def update(caller: Caller, id_: str, wanted: Wanted) -> Record:
     """`port_id` associates, None disassociates. Raises what association refuses."""
     with caller.write() as tx:
-        floating = records.visible(tx, caller, FLOATING_IP, id_)
+        lead(tx, caller, id_, wanted)
         if "description" in wanted:
             tx.update(floating_ips, {"id": id_}, description=wanted["description"] or "")
-        lead(tx, caller, floating, wanted)
         return _reload(tx, id_)
 
 
-def lead(tx: db.Tx, caller: Caller, floating: Record, wanted: Wanted) -> None:
+def lead(tx: db.Tx, caller: Caller, id_: str, wanted: Wanted) -> None:
     """`update` in an open transaction. Raises Forbidden, and what association refuses."""
+    if wanted.get("port_id"):
+        _hold_way(tx, wanted["port_id"])
+    floating = records.held(tx, caller, FLOATING_IP, id_)
     records.permit(caller, "update_floatingip", FLOATING_IP.target(floating), wanted)
     if wanted.get("port_id"):
         _associate(tx, caller, floating, wanted)
@@ -94,6 +98,17 @@ def lead(tx: db.Tx, caller: Caller, floating: Record, wanted: Wanted) -> None:
             raise bad("fixed_ip_address cannot be specified without a port_id")
         _lead(tx, floating, None, None, None)
     records.touch(tx, FLOATING_IP, floating["id"])
+
+
+def _hold_way(tx: db.Tx, port_id: str) -> None:
+    """The routers with a leg where the port is keep their legs and their ways out, and the port its addresses."""
+    reaching = (sa.select(interfaces.c.router_id).join(addresses, addresses.c.subnet_id == interfaces.c.subnet_id)
+                .where(addresses.c.port_id == port_id))  # fmt: skip
+    had = set[str]()
+    while not tx.alone and (more := set(tx.conn.execute(reaching).scalars()) - had):
+        records.lock(tx, routers, more, "share")
+        had |= more
+    records.lock(tx, PORT.table, [port_id], "share")
 
 
 def _associate(tx: db.Tx, caller: Caller, floating: Record, wanted: Wanted) -> None:
@@ -142,7 +157,7 @@ def _lead(tx: db.Tx, floating: Record, port_id: str | None, fixed: str | None, r
 
 def delete(caller: Caller, id_: str) -> None:
     with caller.write() as tx:
-        floating = records.visible(tx, caller, FLOATING_IP, id_)
+        floating = records.held(tx, caller, FLOATING_IP, id_, "delete")
         caller.require(FLOATING_IP.target(floating))
         _lead(tx, floating, None, None, None)
         records.deleted(tx, FLOATING_IP, id_)

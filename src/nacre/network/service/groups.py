@@ -82,9 +82,10 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
         if (one.get("name") or "").lower() == "default":
             raise fault("SecurityGroupDefaultAlreadyExists")
     with caller.write() as tx:
-        for project, one in zip(projects, wanted, strict=True):
+        for project in sorted(set(projects)):
             ensure_default(tx, project)
-            quotas.check(tx, caller.cloud.config, project, {"security_group": 1})
+            quotas.check(tx, caller.cloud.config, project, {"security_group": projects.count(project)})
+        for project, one in zip(projects, wanted, strict=True):
             row = records.new(tx, project, one)
             tx.insert(groups, **row, stateful=one.get("stateful", True), is_default=False)
             for rule in plan.DEFAULTS:
@@ -97,7 +98,7 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
 def update(caller: Caller, group_id: str, wanted: Wanted) -> Record:
     """Raises SecurityGroupCannotUpdateDefault, SecurityGroupInUse when `stateful` changes under ports."""
     with caller.write() as tx:
-        group = records.visible(tx, caller, GROUP, group_id)
+        group = records.held(tx, caller, GROUP, group_id, "delete" if "stateful" in wanted else "change")
         records.permit(caller, "update_security_group", GROUP.target(group), wanted)
         if group["is_default"] and wanted.get("name", group["name"]) != group["name"]:
             raise fault("SecurityGroupCannotUpdateDefault")
@@ -119,7 +120,7 @@ def _unused(tx: db.Tx, group_id: str) -> None:
 def delete(caller: Caller, group_id: str) -> None:
     """Raises SecurityGroupInUse naming a port in it, SecurityGroupCannotRemoveDefault."""
     with caller.write() as tx:
-        group = records.visible(tx, caller, GROUP, group_id)
+        group = records.held(tx, caller, GROUP, group_id, "delete")
         caller.require(GROUP.target(group))
         if group["is_default"] and not caller.is_admin:
             raise fault("SecurityGroupCannotRemoveDefault")
@@ -142,12 +143,16 @@ def create_rules(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
     columns = [plan.checked(one) for one in wanted]
     made = []
     with caller.write() as tx:
-        for one, values in zip(wanted, columns, strict=True):
-            group = records.visible(tx, caller, GROUP, one["security_group_id"])
+        into = [records.visible(tx, caller, GROUP, one["security_group_id"]) for one in wanted]
+        for group, values in zip(into, columns, strict=True):
             caller.require(GROUP.target(group))
             if values["remote_group_id"] is not None:
                 records.visible(tx, caller, GROUP, values["remote_group_id"])
-            quotas.check(tx, caller.cloud.config, group["project_id"], {"security_group_rule": 1})
+        projects = [group["project_id"] for group in into]
+        for project in sorted(set(projects)):
+            quotas.check(tx, caller.cloud.config, project, {"security_group_rule": projects.count(project)})
+        records.lock(tx, groups, [group["id"] for group in into], "change")
+        for group, one, values in zip(into, wanted, columns, strict=True):
             same = sa.select(rules.c.id).where(rules.c.security_group_id == group["id"], rules.c.alike == plan.alike(values))
             existing = tx.scalar(same)
             if existing is not None:
@@ -161,7 +166,7 @@ def create_rules(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
 
 def delete_rule(caller: Caller, rule_id: str) -> None:
     with caller.write() as tx:
-        rule = records.visible(tx, caller, RULE, rule_id)
+        rule = records.held(tx, caller, RULE, rule_id, "delete")
         caller.require(RULE.target(rule))
         records.deleted(tx, RULE, rule_id)
         records.touch(tx, GROUP, rule["security_group_id"])

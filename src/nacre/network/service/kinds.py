@@ -81,7 +81,7 @@ SUBNET = Kind(
     lambda project: sa.or_(subnets.c.project_id == project, _on_network(
         subnets.c.network_id, sa.or_(networks.c.project_id == project, networks.c.shared, networks.c.external))),
     lambda id_: fault("SubnetNotFound", subnet_id=id_),
-    extra=_of_network(subnets),
+    extra=_of_network(subnets), under=("network_id", networks, "change"),
 )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ PORT = Kind(
     lambda id_: fault("PortNotFound", port_id=id_),
     special={"fixed_ips": _fixed_ips,
              "security_groups": lambda values: sa.exists().where(members.c.port_id == ports.c.id, members.c.group_id.in_(values))},
-    extra={**_of_network(ports), "status": port_status()},
+    extra={**_of_network(ports), "status": port_status()}, under=("network_id", networks, "share"),
 )  # fmt: skip
 
 
@@ -198,5 +198,5 @@ RULE = Kind(
            "remote_group_id"),
     _rules, lambda record: {**_own(record), "security_group:project_id": record["group_project_id"]},
     lambda project: _group_project == project, lambda id_: fault("SecurityGroupRuleNotFound", id=id_),
-    extra={"group_project_id": _group_project},
+    extra={"group_project_id": _group_project}, under=("security_group_id", groups, "change"),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from nacre.network.service.records import Record
 from nacre.network.tables import tags
 from nacre.network.tables.routing import floating_ips
 from nacre.network.tables.security import members
-from nacre.network.tables.wires import bindings, ports
+from nacre.network.tables.wires import bindings, networks, ports
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ _BARE: dict[str, Any] = {
 
 def make(tx: db.Tx, network_id: str, new: NewPort) -> Record:
     """The new port's record. The network's documents that speak of it are bumped; quota and policy are the caller's."""
+    records.lock(tx, networks, [network_id], "share")
     standard = records.new(tx, new.project_id, new.values)
     mac = addressing.mac(tx, network_id, new.mac_address)
     tx.insert(ports, **{**_BARE, **new.values, **standard, "network_id": network_id, "mac_address": mac, "device_id": new.device_id,
@@ -68,6 +69,7 @@ def put_in_groups(tx: db.Tx, port_id: str, group_ids: Sequence[str]) -> None:
 
 def remove(tx: db.Tx, port: Record) -> None:
     """Deletes the port; floating IPs that led to it lead nowhere."""
+    records.lock(tx, ports, [port["id"]], "delete")
     free_floating(tx, port["id"])
     hosts = wiring.hosts_of(tx, port["id"])
     for table in (bindings, members):
@@ -84,6 +86,7 @@ def remove(tx: db.Tx, port: Record) -> None:
 def free_floating(tx: db.Tx, port_id: str, addresses_: Sequence[str] | None = None) -> None:
     """Disassociates the floating IPs of a port (of the given fixed addresses)."""
     where = [floating_ips.c.port_id == port_id] + ([floating_ips.c.fixed_ip_address.in_(addresses_)] if addresses_ is not None else [])
+    records.lock(tx, floating_ips, tx.conn.execute(sa.select(floating_ips.c.id).where(*where)).scalars(), "change")
     for row in tx.all(sa.select(floating_ips.c.id, floating_ips.c.router_id).where(*where)):
         tx.update(floating_ips, {"id": row.id}, port_id=None, fixed_ip_address=None, router_id=None, updated_at=tx.now,
                   revision_number=floating_ips.c.revision_number + 1)  # fmt: skip
@@ -92,7 +95,7 @@ def free_floating(tx: db.Tx, port_id: str, addresses_: Sequence[str] | None = No
 
 
 def set_addresses(tx: db.Tx, port: Record, fixed: Sequence[Mapping[str, Any]]) -> None:
-    """The port has these addresses from now on; those it had already stay as they are. Documents are the caller's."""
+    """The port, which is held, has these addresses from now on; those it had already stay as they are. Documents are the caller's."""
     had, kept, wanted = list(port["fixed_ips"]), [], []
     for one in fixed:
         same = next((have for have in had if _meant(one, have)), None)

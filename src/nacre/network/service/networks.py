@@ -35,7 +35,7 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
         target = {"project_id": project, "tenant_id": project, "shared": one.get("shared", False)}
         records.permit(caller, "create_network", target, one, _DEFAULTS)
     with caller.write() as tx:
-        for project in dict.fromkeys(projects):
+        for project in sorted(set(projects)):
             quotas.check(tx, caller.cloud.config, project, {"network": projects.count(project)})
             groups.ensure_default(tx, project)
         made = [_create(tx, caller, project, one) for project, one in zip(projects, wanted, strict=True)]
@@ -128,7 +128,7 @@ def _mtu(config: Config, network_type: str, wanted: int) -> int:
 def update(caller: Caller, network_id: str, wanted: Wanted) -> Record:
     """Raises InvalidSharedSetting, ExternalNetworkInUse, InvalidInput."""
     with caller.write() as tx:
-        network = records.visible(tx, caller, NETWORK, network_id)
+        network = records.held(tx, caller, NETWORK, network_id)
         records.permit(caller, "update_network", NETWORK.target(network), wanted)
         _may_become(tx, caller, network, wanted)
         values = {_COLUMNS[name]: value for name, value in wanted.items() if name in _COLUMNS}
@@ -164,7 +164,7 @@ def _may_become(tx: db.Tx, caller: Caller, network: Record, wanted: Wanted) -> N
 def delete(caller: Caller, network_id: str) -> None:
     """Raises NetworkInUse naming a port that uses it."""
     with caller.write() as tx:
-        network = records.visible(tx, caller, NETWORK, network_id)
+        network = records.held(tx, caller, NETWORK, network_id, "delete")
         caller.require(NETWORK.target(network))
         user = tx.first(sa.select(ports).where(ports.c.network_id == network_id, ports.c.device_owner != DHCP_PORT).limit(1))
         if user is not None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from nacre.core import db, nodes, tasks
 from nacre.network.plan import scheduling
-from nacre.network.service import making, wiring
+from nacre.network.service import making, records, wiring
 from nacre.network.service.making import NewPort
 from nacre.network.tables.routing import interfaces, router_hosts, routers
 from nacre.network.tables.wires import DHCP_PORT, ROUTER_PORTS, dhcp_servers, networks, ports, subnets
@@ -71,6 +71,7 @@ def remove_dhcp(tx: db.Tx, network_id: str) -> None:
 
 def place_dhcp(tx: db.Tx, network_id: str, old: str | None, new: str | None) -> bool:
     """Moves the DHCP server; False when it is not where it was thought to be."""
+    records.lock(tx, networks, [network_id], "change")
     if not tx.update(dhcp_servers, {"network_id": network_id, "host": old}, host=new):
         return False
     port = {"network_id": network_id, "device_owner": DHCP_PORT}
@@ -123,6 +124,7 @@ def _legs(conn: db.Conn, router_id: str) -> list[str]:
 
 def place_router(tx: db.Tx, router_id: str, old: str | None, new: str | None) -> bool:
     """Moves the router; False when it is not where it was thought to be."""
+    records.lock(tx, routers, [router_id], "change")
     if not tx.update(router_hosts, {"router_id": router_id, "host": old}, host=new):
         return False
     tx.execute(ports.update().where(ports.c.device_id == router_id, ports.c.device_owner.in_(ROUTER_PORTS)).values(host=new or ""))

@@ -34,8 +34,9 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
         for network, project, one in zip(found, projects, wanted, strict=True):
             target = _target(network, project, one)
             records.permit(caller, "create_port", target, one, {**_DEFAULTS, "port_security_enabled": network["port_security_enabled"]})
-        for project in dict.fromkeys(projects):
+        for project in sorted(set(projects)):
             quotas.check(tx, caller.cloud.config, project, {"port": projects.count(project)})
+        records.lock(tx, NETWORK.table, [network["id"] for network in found], "share")
         made = [_create(tx, caller, network, {**one, "project_id": project})
                 for network, project, one in zip(found, projects, wanted, strict=True)]  # fmt: skip
         return records.by_ids(tx, PORT, made)
@@ -127,7 +128,7 @@ def _attachment_stays(port: Record, wanted: Wanted) -> None:
 def update(caller: Caller, port_id: str, wanted: Wanted) -> Record:
     """Raises upstream's refusals."""
     with caller.write() as tx:
-        port = records.visible(tx, caller, PORT, port_id)
+        port = records.held(tx, caller, PORT, port_id)
         target = {**PORT.target(port), **({"device_owner": wanted["device_owner"]} if "device_owner" in wanted else {})}
         records.permit(caller, "update_port", target, wanted)
         _device_is_free(tx, caller, {"device_id": port["device_id"], "device_owner": port["device_owner"], **wanted})
@@ -195,7 +196,9 @@ def _tell(tx: db.Tx, before: Record, after: Record, groups_before: Sequence[str]
 def delete(caller: Caller, port_id: str) -> None:
     """Raises ServicePortInUse for what a router or a floating IP owns. A DHCP server's port comes again."""
     with caller.write() as tx:
-        port = records.visible(tx, caller, PORT, port_id)
+        network_id = tx.scalar(sa.select(PORT.table.c.network_id).where(PORT.table.c.id == port_id, PORT.table.c.device_owner == DHCP_PORT))
+        records.lock(tx, NETWORK.table, filter(None, [network_id]), "change")
+        port = records.held(tx, caller, PORT, port_id, "delete")
         caller.require(PORT.target(port))
         if _serves(tx, port_id):
             raise fault("ServicePortInUse", port_id=port_id, reason=f"has device owner {port['device_owner']}, {port['device_id']} uses it")

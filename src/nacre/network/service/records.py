@@ -2,9 +2,13 @@
 
 A *record* is a row as a dict, with what belongs to it from other tables. Records are read in batches, so a list costs as many queries as
 one of its rows does. A resource that the caller may not see does not exist for him (404); what he may see but not change is a 403.
+
+Races: a verb that changes a resource holds its row (`held`) before it reads what it decides on, and what it is under before that: a subnet's
+verb the network, since addresses and the DHCP server are decided among all subnets. The order is router, network, subnet, port, floating IP,
+group; of one sort by id.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +28,8 @@ Target = dict[str, Any]
 @dataclass(frozen=True)
 class Kind:
     """A resource. `columns`: wire name -> what it is in SQL; `special`: wire name -> filter made of the values asked for.
-    `complete(conn, rows)` makes records; `target(record)` is what policy looks at; `mine(project)` is SQL for what a project may see."""
+    `complete(conn, rows)` makes records; `target(record)` is what policy looks at; `mine(project)` is SQL for what a project may see.
+    `under`: the column and table of what it is decided under, and how its verbs hold that."""
 
     name: str
     table: sa.Table
@@ -35,6 +40,7 @@ class Kind:
     missing: Callable[[str], Error]
     special: Mapping[str, Callable[[Sequence[str]], sa.ColumnElement[bool]]] = field(default_factory=dict)
     extra: Mapping[str, sa.ColumnElement[Any]] = field(default_factory=dict)
+    under: tuple[str, sa.Table, db.Hold] | None = None
 
     def select(self) -> sa.Select[Any]:
         return sa.select(self.table, *(value.label(name) for name, value in self.extra.items()))
@@ -92,6 +98,22 @@ def visible(conn: db.Conn, caller: Caller, kind: Kind, id_: str) -> Record:
     if record is None or not caller.allowed(f"get_{kind.name}", kind.target(record)):
         raise kind.missing(id_)
     return record
+
+
+def lock(tx: db.Tx, table: sa.Table, ids_: Iterable[str], how: db.Hold) -> None:
+    """Holds the rows, in the order of their ids, until the transaction ends; those that are gone are nobody's."""
+    wanted = sorted(set(ids_))
+    if wanted and not tx.alone:
+        tx.lock(sa.select(table.c.id).where(table.c.id.in_(wanted)).order_by(table.c.id), how)
+
+
+def held(tx: db.Tx, caller: Caller, kind: Kind, id_: str, how: db.Hold = "change") -> Record:
+    """`visible`, as it stays for others until the transaction ends; what it is under is held first."""
+    if kind.under is not None and not tx.alone:
+        column, table, least = kind.under
+        lock(tx, table, filter(None, [tx.scalar(sa.select(kind.table.c[column]).where(kind.table.c.id == id_))]), least)
+    lock(tx, kind.table, [id_], how)
+    return visible(tx, caller, kind, id_)
 
 
 def permit(caller: Caller, verb: str, target: Target, wanted: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
@@ -189,7 +211,7 @@ def deleted(tx: db.Tx, kind: Kind, id_: str) -> None:
 
 def set_tags(caller: Caller, kind: Kind, id_: str, wanted: Sequence[str]) -> list[str]:
     with caller.write() as tx:
-        record = visible(tx, caller, kind, id_)
+        record = held(tx, caller, kind, id_)
         caller.require(kind.target(record), f"update_{kind.name}:tags")
         tx.delete(tags, resource_id=id_)
         for tag in dict.fromkeys(wanted):
@@ -200,7 +222,7 @@ def set_tags(caller: Caller, kind: Kind, id_: str, wanted: Sequence[str]) -> lis
 
 def add_tag(caller: Caller, kind: Kind, id_: str, tag: str) -> None:
     with caller.write() as tx:
-        record = visible(tx, caller, kind, id_)
+        record = held(tx, caller, kind, id_)
         caller.require(kind.target(record), f"update_{kind.name}:tags")
         if tag not in record["tags"]:
             tx.insert(tags, resource_id=id_, tag=tag)
@@ -210,7 +232,7 @@ def add_tag(caller: Caller, kind: Kind, id_: str, tag: str) -> None:
 def remove_tags(caller: Caller, kind: Kind, id_: str, tag: str | None = None) -> None:
     """One tag, or all. Raises TagNotFound."""
     with caller.write() as tx:
-        record = visible(tx, caller, kind, id_)
+        record = held(tx, caller, kind, id_)
         caller.require(kind.target(record), f"delete_{kind.name}:tags")
         if tag is not None and tag not in record["tags"]:
             raise fault("TagNotFound", tag=tag)

@@ -55,7 +55,7 @@ def _reload(tx: db.Tx, router_id: str) -> Record:
 def update(caller: Caller, router_id: str, wanted: Wanted) -> Record:
     """Raises RouterExternalGatewayInUseByFloatingIp, InvalidRoutes and what a gateway refuses."""
     with caller.write() as tx:
-        router = records.visible(tx, caller, ROUTER, router_id)
+        router = records.held(tx, caller, ROUTER, router_id)
         records.permit(caller, "update_router", ROUTER.target(router), wanted)
         _plain_only(wanted)
         if "external_gateway_info" in wanted:
@@ -96,6 +96,8 @@ def _set_gateway(tx: db.Tx, caller: Caller, router: Record, info: Mapping[str, A
         raise bad(f"Network {network['id']} is not an external network")
     fixed = info.get("external_fixed_ips")
     if router["gateway_network_id"] == network["id"]:
+        records.lock(tx, NETWORK.table, [network["id"]], "share")
+        records.lock(tx, PORT.table, [router["gateway_port_id"]], "change")
         port = making.found(tx, router["gateway_port_id"])
         if fixed:
             making.set_addresses(tx, port, fixed)
@@ -128,7 +130,7 @@ def _clear_gateway(tx: db.Tx, router: Record) -> None:
 def delete(caller: Caller, router_id: str) -> None:
     """Raises RouterInUse naming its ports."""
     with caller.write() as tx:
-        router = records.visible(tx, caller, ROUTER, router_id)
+        router = records.held(tx, caller, ROUTER, router_id, "delete")
         caller.require(ROUTER.target(router))
         if router["interfaces"]:
             named = ", ".join(dict.fromkeys(row.port_id for row in router["interfaces"]))
@@ -141,7 +143,7 @@ def delete(caller: Caller, router_id: str) -> None:
 def add_interface(caller: Caller, router_id: str, wanted: Wanted) -> dict[str, Any]:
     """By subnet (its gateway address) or by port. Raises upstream's refusals."""
     with caller.write() as tx:
-        router = records.visible(tx, caller, ROUTER, router_id)
+        router = records.held(tx, caller, ROUTER, router_id)
         caller.require(ROUTER.target(router))
         if bool(wanted.get("subnet_id")) == bool(wanted.get("port_id")):
             both = wanted.get("subnet_id")
@@ -172,7 +174,7 @@ def _port_on(tx: db.Tx, caller: Caller, router: Record, subnet_id: str) -> Recor
 
 
 def _own_port(tx: db.Tx, caller: Caller, router: Record, port_id: str) -> Record:
-    port = records.visible(tx, caller, PORT, port_id)
+    port = records.held(tx, caller, PORT, port_id)
     if port["device_id"] and port["device_id"] != router["id"]:
         raise fault("PortInUse", net_id=port["network_id"], port_id=port_id, device_id=port["device_id"])
     if any(row.port_id == port_id for row in router["interfaces"]):
@@ -209,7 +211,7 @@ def _no_overlap(tx: db.Tx, router_id: str, subnet_ids: Sequence[str]) -> None:
 def remove_interface(caller: Caller, router_id: str, wanted: Wanted) -> dict[str, Any]:
     """Raises RouterInterfaceNotFound, RouterInterfaceInUseByFloatingIP, RouterInterfaceInUseByRoute."""
     with caller.write() as tx:
-        router = records.visible(tx, caller, ROUTER, router_id)
+        router = records.held(tx, caller, ROUTER, router_id)
         caller.require(ROUTER.target(router))
         port_id, subnet_id = wanted.get("port_id"), wanted.get("subnet_id")
         if not (port_id or subnet_id):

@@ -13,21 +13,21 @@ from nacre.core.errors import BadRequest, Conflict, Error, Forbidden, NotFound
 from nacre.network.service import floating_ips, making, records, wiring
 from nacre.network.service.kinds import FLOATING_IP, PORT
 from nacre.network.service.records import Record
-from nacre.network.service.servers import of_server
+from nacre.network.service.servers import held_of_server, of_server
 from nacre.network.tables.routing import floating_ips as table
 from nacre.network.tables.wires import subnets
 
 
 def add_fixed_ip(tx: db.Tx, caller: Caller, server_id: str, network_id: str) -> None:
     """One more address on the server's port in the network. Raises NotFound, BadRequest when no address is free."""
-    port = next((port for port in of_server(tx, server_id) if port["network_id"] == network_id), None)
+    port = next((port for port in held_of_server(tx, server_id) if port["network_id"] == network_id), None)
     if port is None:
         raise NotFound(f"Network {network_id} is not associated with the instance {server_id}", kind="NetworkNotFoundForInstance")
     under = tx.all(sa.select(subnets.c.id).where(subnets.c.network_id == network_id).order_by(subnets.c.created_at, subnets.c.id))
     _permit(caller, port, [{"subnet_id": row.id} for row in under])
     for row in under:
         try:
-            with tx.conn.begin_nested():
+            with tx.nested():
                 return _set(tx, port, [*port["fixed_ips"], {"subnet_id": row.id}])
         except Error as error:
             if error.name != "IpAddressGenerationFailure":
@@ -37,7 +37,7 @@ def add_fixed_ip(tx: db.Tx, caller: Caller, server_id: str, network_id: str) -> 
 
 def remove_fixed_ip(tx: db.Tx, caller: Caller, server_id: str, address: str) -> None:
     """Raises BadRequest when it is not the server's."""
-    for port in of_server(tx, server_id):
+    for port in held_of_server(tx, server_id):
         kept = [fixed for fixed in port["fixed_ips"] if fixed["ip_address"] != address]
         if len(kept) < len(port["fixed_ips"]):
             _permit(caller, port, [])
@@ -56,7 +56,7 @@ def add_floating_ip(tx: db.Tx, caller: Caller, server_id: str, address: str, fix
         raise BadRequest("Specified fixed address not assigned to instance" if fixed is not None else f"Unable to associate floating IP {address} "
                          f"to any fixed IPs for instance {server_id}. Instance has no fixed IPv4 addresses to associate.")  # fmt: skip
     try:
-        floating_ips.lead(tx, _as_user(caller, "update_floatingip"), floating, {"port_id": found[0]["id"], "fixed_ip_address": found[1]})
+        floating_ips.lead(tx, _as_user(caller, "update_floatingip"), floating["id"], {"port_id": found[0]["id"], "fixed_ip_address": found[1]})
     except Forbidden:
         raise
     except Error as error:
@@ -68,7 +68,7 @@ def remove_floating_ip(tx: db.Tx, caller: Caller, server_id: str, address: str) 
     floating = _floating(tx, caller, address)
     if floating["port_id"] not in {port["id"] for port in of_server(tx, server_id)}:
         raise Conflict(f"Floating IP {address} is not associated with instance {server_id}.")
-    floating_ips.lead(tx, _as_user(caller, "update_floatingip"), floating, {"port_id": None})
+    floating_ips.lead(tx, _as_user(caller, "update_floatingip"), floating["id"], {"port_id": None})
 
 
 def _as_user(caller: Caller, rule: str) -> Caller:

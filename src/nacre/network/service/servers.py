@@ -67,6 +67,7 @@ def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Reque
     except OverQuota:
         raise OverQuota("Maximum number of ports exceeded", kind="PortLimitExceeded", status=403) from None
     inside = _groups(tx, project, security_groups) if made else []
+    _hold(tx, [one["port"] for one in wanted if one.get("port")], [one["uuid"] for one in wanted if one.get("uuid")])
     position = tx.scalar(sa.select(sa.func.max(ports.c.attached)).where(ports.c.device_id == server_id)) or 0
     found = []
     for number, one in enumerate(wanted, start=position + 1):
@@ -80,6 +81,14 @@ def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Reque
             found.append(_make(tx, network, new))
     ready = _ports(tx, ports.c.id.in_(found))
     return sorted(ready, key=lambda port: found.index(port.id))
+
+
+def _hold(tx: db.Tx, port_ids: Collection[str], network_ids: Collection[str] = ()) -> None:
+    """The ports stay as they are, and their networks and these have no other subnets."""
+    if not tx.alone:
+        over = tx.conn.execute(sa.select(ports.c.network_id).where(ports.c.id.in_(port_ids))).scalars()
+        records.lock(tx, networks, [*over, *network_ids], "share")
+        records.lock(tx, ports, port_ids, "change")
 
 
 def _wanted(tx: db.Tx, caller: Caller, requested: Requested) -> Sequence[Mapping[str, Any]]:
@@ -152,15 +161,21 @@ def _take(tx: db.Tx, caller: Caller, port_id: str, values: Mapping[str, Any]) ->
     return port_id
 
 
-def of_server(tx: db.Tx, server_id: str) -> list[Record]:
+def of_server(conn: db.Conn, server_id: str) -> list[Record]:
     """Its ports in the order they were attached."""
     mine = sa.select(ports.c.id).where(ports.c.device_id == server_id, ATTACHED).order_by(ports.c.attached, ports.c.id)
-    return records.by_ids(tx, PORT, list(tx.conn.execute(mine).scalars()))
+    return records.by_ids(conn, PORT, list(conn.execute(mine).scalars()))
+
+
+def held_of_server(tx: db.Tx, server_id: str) -> list[Record]:
+    """The same, as they stay until the transaction ends."""
+    _hold(tx, list(tx.conn.execute(sa.select(ports.c.id).where(ports.c.device_id == server_id, ATTACHED)).scalars()))
+    return of_server(tx, server_id)
 
 
 def bind_ports(tx: db.Tx, server_id: str, host: str) -> None:
     """The server's ports are wired on `host` from now on (nowhere else). Raises Conflict when `host` cannot wire one of them."""
-    for port in of_server(tx, server_id):
+    for port in held_of_server(tx, server_id):
         port_verbs.rebind(tx, port, host)
     failed = sa.select(ports.c.id).join(bindings, bindings.c.port_id == ports.c.id)
     port_id = tx.scalar(failed.where(ports.c.device_id == server_id, ATTACHED, bindings.c.host == host, bindings.c.vif_type == "binding_failed"))
@@ -170,18 +185,19 @@ def bind_ports(tx: db.Tx, server_id: str, host: str) -> None:
 
 def unbind_ports(tx: db.Tx, server_id: str) -> None:
     """The server's ports are wired nowhere."""
-    for port in of_server(tx, server_id):
+    for port in held_of_server(tx, server_id):
         port_verbs.rebind(tx, port, "")
 
 
 def release_ports(tx: db.Tx, server_id: str) -> None:
     """Deletes the ports made for the server, detaches given ones; harmless when there are none."""
-    for port in of_server(tx, server_id):
+    for port in held_of_server(tx, server_id):
         _release(tx, port)
 
 
 def release_port(tx: db.Tx, server_id: str, port_id: str) -> None:
     """The same for one port. Raises NotFound when it is not the server's."""
+    _hold(tx, [port_id])
     port = records.one(tx, PORT, port_id)
     if port is None or port["device_id"] != server_id or not port["attached"]:
         raise NotFound(f"Port {port_id} not found", kind="PortNotFound")
@@ -287,7 +303,7 @@ def security_groups_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, li
 def add_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> None:
     """Puts the group (name or id) on every port of the server. Raises NotFound."""
     group_id = groups.named(tx, caller.project_id or "", [name])[0]
-    mine = of_server(tx, server_id)
+    mine = held_of_server(tx, server_id)
     if not mine:
         raise NotFound(f"instance_id {server_id} could not be found as device id on any ports")
     for port in mine:
@@ -298,7 +314,7 @@ def add_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> 
 def remove_security_group(tx: db.Tx, caller: Caller, server_id: str, name: str) -> None:
     """Takes the group off every port of the server. Raises NotFound."""
     group_id = groups.named(tx, caller.project_id or "", [name])[0]
-    mine = [port for port in of_server(tx, server_id) if group_id in port["security_groups"]]
+    mine = [port for port in held_of_server(tx, server_id) if group_id in port["security_groups"]]
     if not mine:
         raise NotFound(f"Security group {name} not associated with the instance {server_id}", kind="SecurityGroupNotExistsForInstance")
     for port in mine:

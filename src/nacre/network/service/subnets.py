@@ -18,7 +18,7 @@ from nacre.network.service.networks import used_by
 from nacre.network.service.records import Record
 from nacre.network.tables import tags
 from nacre.network.tables.routing import interfaces
-from nacre.network.tables.wires import DHCP_PORT, addresses, ports, subnets
+from nacre.network.tables.wires import DHCP_PORT, addresses, networks, ports, subnets
 
 Wanted = Mapping[str, Any]
 _DEFAULTS: dict[str, Any] = {"service_types": []}
@@ -33,8 +33,9 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
             target = {**NETWORK.target(network), "project_id": project, "tenant_id": project}
             records.permit(caller, "create_subnet", target, one, _DEFAULTS)
         projects = [records.project_of(caller, one) for one in wanted]
-        for project in dict.fromkeys(projects):
+        for project in sorted(set(projects)):
             quotas.check(tx, caller.cloud.config, project, {"subnet": projects.count(project)})
+        records.lock(tx, networks, [network["id"] for network in found], "change")
         made = []
         for network, one in zip(found, wanted, strict=True):
             row = _decide(tx, caller, network, one)
@@ -99,7 +100,7 @@ def _around(tx: db.Tx, network: Record) -> None:
 def update(caller: Caller, subnet_id: str, wanted: Wanted) -> Record:
     """Raises upstream's refusals, naming the field."""
     with caller.write() as tx:
-        subnet = records.visible(tx, caller, SUBNET, subnet_id)
+        subnet = records.held(tx, caller, SUBNET, subnet_id)
         records.permit(caller, "update_subnet", SUBNET.target(subnet), wanted)
         values = _changes(tx, subnet, wanted)
         changed = {name for name, value in values.items() if subnet[name] != value}
@@ -149,7 +150,7 @@ def _gateway_unused(tx: db.Tx, subnet: Record) -> None:
 def delete(caller: Caller, subnet_id: str) -> None:
     """Raises SubnetInUse naming a port that has an address of it."""
     with caller.write() as tx:
-        subnet = records.visible(tx, caller, SUBNET, subnet_id)
+        subnet = records.held(tx, caller, SUBNET, subnet_id, "delete")
         caller.require(SUBNET.target(subnet))
         mine = sa.select(ports).join(addresses, addresses.c.port_id == ports.c.id).where(addresses.c.subnet_id == subnet_id)
         own = plan.automatic(subnet["ipv6_address_mode"])

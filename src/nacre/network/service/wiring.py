@@ -2,7 +2,8 @@
 
 A host holds the documents of what is on it: its bound ports and their groups, the sets of the groups that those name as remote, the
 networks of its ports, DHCP servers and routers with where their other ports are. `settle_*` looks anew whether a host still needs the
-ids given and holds or releases just these; it is called in the transaction that bound or unbound something.
+ids given and holds or releases just these; it is called in the transaction that bound or unbound something, and looks at its end
+(core.nodes says what that decides). Address sets come last: which are needed follows from the groups that are held by then.
 """
 
 from collections.abc import Collection, Iterable
@@ -89,22 +90,14 @@ def groups_changed(tx: db.Tx, port: Record, before: Collection[str]) -> None:
 def rules_changed(tx: db.Tx, group_id: str, remotes: Collection[str | None]) -> None:
     """A group's rules changed; `remotes` are the groups that changed rules name."""
     touched = [remote for remote in remotes if remote]
-    for host in nodes.holders_of(tx, "security_group", group_id):
-        _settle_sets(tx, host, touched)
+    if touched:
+        tx.at_end(_settle_sets, (group_id, touched), _AFTER_GROUPS)
     nodes.bump(tx, "security_group", group_id)
 
 
 def settle_networks(tx: db.Tx, host: str, ids: Collection[str]) -> None:
-    needed = _networks_needed(tx, host, ids)
-    kinds = {row.id: row.network_type for row in tx.all(sa.select(networks.c.id, networks.c.network_type).where(networks.c.id.in_(ids)))}
-    for id_ in ids:
-        if id_ in needed:
-            nodes.hold(tx, host, "network", id_)
-            if kinds.get(id_) in TUNNELS:
-                nodes.hold(tx, host, "forwarding", id_)
-        else:
-            nodes.release(tx, "network", id_, host)
-            nodes.release(tx, "forwarding", id_, host)
+    nodes.settle(tx, host, "network", ids, _networks_needed)
+    nodes.settle(tx, host, "forwarding", ids, _forwarding_needed)
 
 
 def _networks_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
@@ -120,26 +113,41 @@ def _networks_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]
     return {id_ for query in queries for id_ in conn.execute(query.distinct()).scalars()}
 
 
+def _forwarding_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
+    tunnels = sa.select(networks.c.id).where(networks.c.id.in_(ids), networks.c.network_type.in_(TUNNELS))
+    return _networks_needed(conn, host, list(conn.execute(tunnels).scalars()))
+
+
 def settle_groups(tx: db.Tx, host: str, ids: Collection[str]) -> None:
     """Whether `host` needs these groups, and the sets that their rules name."""
+    nodes.settle(tx, host, "security_group", ids, _groups_needed)
+    tx.at_end(_settle_named_sets, (host, tuple(ids)), _AFTER_GROUPS)
+
+
+def _groups_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
     inside = sa.select(members.c.group_id).join(bindings, bindings.c.port_id == members.c.port_id).distinct()
-    needed = set(tx.conn.execute(inside.where(bindings.c.host == host, members.c.group_id.in_(ids))).scalars())
-    for id_ in set(ids):
-        if id_ in needed:
-            nodes.hold(tx, host, "security_group", id_)
-        else:
-            nodes.release(tx, "security_group", id_, host)
-    named = sa.select(rules.c.remote_group_id).where(rules.c.security_group_id.in_(ids), rules.c.remote_group_id.is_not(None)).distinct()
-    _settle_sets(tx, host, list(tx.conn.execute(named).scalars()))
+    return set(conn.execute(inside.where(bindings.c.host == host, members.c.group_id.in_(ids))).scalars())
 
 
-def _settle_sets(tx: db.Tx, host: str, ids: Collection[str]) -> None:
+_AFTER_GROUPS = nodes.LATE - 1
+
+
+def _settle_named_sets(tx: db.Tx, items: list[tuple[str, tuple[str, ...]]]) -> None:
+    """The sets that rules of groups name, on a host where these were settled: (host, groups)."""
+    for host, ids in items:
+        named = sa.select(rules.c.remote_group_id).where(rules.c.security_group_id.in_(ids), rules.c.remote_group_id.is_not(None)).distinct()
+        nodes.settle(tx, host, "address_set", tx.conn.execute(named).scalars().all(), _sets_needed)
+
+
+def _settle_sets(tx: db.Tx, items: list[tuple[str, list[str]]]) -> None:
+    """The sets that changed rules of a group name, on every host that has the group: (group, sets)."""
+    for group_id, named in items:
+        for host in nodes.holders_of(tx, "security_group", group_id):
+            nodes.settle(tx, host, "address_set", named, _sets_needed)
+
+
+def _sets_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
     held = nodes.holders.c
     naming = (sa.select(rules.c.remote_group_id).join(nodes.holders, held.id == rules.c.security_group_id)
               .where(held.kind == "security_group", held.host == host, rules.c.remote_group_id.in_(ids)).distinct())  # fmt: skip
-    needed = set(tx.conn.execute(naming).scalars())
-    for id_ in set(ids):
-        if id_ in needed:
-            nodes.hold(tx, host, "address_set", id_)
-        else:
-            nodes.release(tx, "address_set", id_, host)
+    return set(conn.execute(naming).scalars())
