@@ -6,8 +6,8 @@ A server that is being worked on belongs to the last open task that changes its 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
