@@ -68,6 +68,12 @@ def test_lines_that_are_none(line: str) -> None:
         Exclusions(line, "lines")
 
 
+def test_the_gist_of_a_failure() -> None:
+    ssh = "Traceback (most recent call last):\n  File x\ntempest.lib.SSHExecCommandFailed: Command 'curl', stderr:\nno curl\n\nstdout:\n"
+    assert results.gist(ssh).startswith("tempest.lib.SSHExecCommandFailed: Command")
+    assert results.gist("a\nb\n") == "b" and results.gist("") == ""
+
+
 def test_what_needs_a_guest_runs_where_there_is_one() -> None:
     assert Exclusions(LINES, "", fake=True).test(C) == "looks into a guest" and Exclusions(LINES, "").test(C) is None
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,13 @@ def throwaway(clone: Path, *, fake: bool, logs: Path) -> Iterator[Place]:
 
 def _wipe(clone: Path, path: Path) -> None:
     if layout.is_home(path):
-        print("Wiping the cloud ...", flush=True)
+        with suppress(OSError):  # who listened may have gone
+            print("Wiping the cloud ...", flush=True)
         words = [str(clone / "nacre"), "down", "--wipe", "--home", str(path)]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, check=False)
         if done.returncode:
-            print(f"nacre: {(done.stderr or done.stdout).strip()}", file=sys.stderr)
+            with suppress(OSError):
+                print(f"nacre: {(done.stderr or done.stdout).strip()}", file=sys.stderr)
             return
     shutil.rmtree(path, ignore_errors=True)
 

@@ -19,6 +19,7 @@ from nacre.cli.trouble import Trouble
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 _WORDS = {"success": PASSED, "xfail": PASSED, "skip": SKIPPED}
 _CLASS = re.compile(r"^(setUpClass|tearDownClass) \((?P<name>[\w.]+)\)$")
+_EXCEPTION = re.compile(r"[\w.]*[A-Z]\w*: \S")
 _UNTOLD = "The run ended without a word of it."
 
 
@@ -60,6 +61,13 @@ def service(name: str) -> str:
     match = _CLASS.match(name)
     parts = [part for part in (match["name"] if match else plain(name)).split(".") if part != "serial_tests"]
     return parts[2] if parts[1:2] == ["api"] and len(parts) > 2 else "scenario"
+
+
+def gist(detail: str) -> str:
+    """What a failure says, in a line: the last one that begins with the name of an exception, else the last one."""
+    lines = [line.strip() for line in detail.splitlines() if line.strip()]
+    named = [line for line in lines if _EXCEPTION.match(line)]
+    return (named or lines or [""])[-1][:300]
 
 
 class Exclusions:
@@ -180,8 +188,7 @@ class Progress:
         self.done += not whole
         if outcome.verdict == FAILED:
             self.failed += 1
-            last = next((line for line in reversed(outcome.detail.splitlines()) if line.strip()), "")
-            print(f"{chr(13) if self.terminal else ''}FAILED {plain(outcome.name)}: {last.strip()[:200]}", flush=True)
+            print(f"{chr(13) if self.terminal else ''}FAILED {plain(outcome.name)}: {gist(outcome.detail)}", flush=True)
         line = f"{self.done} of {self.total} tests done, {self.failed} failed"
         if self.terminal:
             print(f"\r{line} ", end="", flush=True)
@@ -268,10 +275,9 @@ def same(failed: list[str], names: list[str]) -> list[str]:
 
 
 def tell_failures(report: dict[str, Any]) -> int:
-    """The failures of the last report, each with its last line. Exit status 1 when there are some."""
+    """The failures of the last report, each with what it says. Exit status 1 when there are some."""
     found = [test for test in report["tests"] if test["status"] == FAILED]
     for test in found:
-        last = next((line for line in reversed(test["detail"].splitlines()) if line.strip()), "")
-        print(f"{plain(test['name'])}\n    {last.strip()[:300]}")
+        print(f"{plain(test['name'])}\n    {gist(test['detail'])}")
     print(f"{len(found)} failed in  {report['command']}")
     return 1 if found else 0
