@@ -116,9 +116,9 @@ class Cloud:
 
     # When it rests
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
+    def rows(self, *queries: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self.home.path}/db/nacre.db?mode=ro", uri=True, timeout=10)) as base:
-            return list(base.execute(query))
+            return [row for query in queries for row in base.execute(query)]
 
     def at_rest(self) -> bool:
         self.tend()
@@ -130,7 +130,7 @@ class Cloud:
     def unrest(self) -> list[Any]:
         """What the cloud is at, and who does not run."""
         dead = [f"no {role}" for role in ROLES if not alive.holder(self.home.path / "run", role)]
-        return dead or [row for query in _AT_WORK for row in self.rows(query)]
+        return dead or self.rows(*_AT_WORK)
 
     def counted(self) -> dict[str, int]:
         """Rows of every table, without those of what was deleted."""

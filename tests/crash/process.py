@@ -170,15 +170,16 @@ class Link(SocketSource):
             self.points.passes("given documents")
         return answer
 
-    def report(self, report: dict[str, Any]) -> None:
+    def report(self, report: dict[str, Any]) -> bool:
         verbs = sorted({self.verbs.get(result.id, "a result") for result in report["results"]})
         words = f"the report of {' '.join(verbs)}" if verbs else "the report of documents" if report["applied"] else ""
         self._about.words = words
         if words:
             self.points.passes(f"before {words}")
-        super().report(report)
+        counted = super().report(report)
         if words:
             self.points.passes(f"after {words}")
+        return counted
 
     def put_image(self, image_id: str, file: IO[bytes]) -> None:
         self._about.words = "the image"

@@ -211,6 +211,14 @@ def conformance(given: Conformance) -> None:
     sys.exit(verb.run(verb.Asked(**vars(given))))
 
 
+@app.command(context_settings={**RUN_INSIDE, "help_option_names": []})
+def bench(context: typer.Context) -> None:
+    """Measure:  nacre bench [SCENARIO...] [--quick] [--against URL] [--json FILE]"""
+    from nacre.cli import bench as verb
+
+    sys.exit(verb.run(context.args))
+
+
 def _clients() -> Path:
     return Path(os.environ.get("NACRE_CLIENTS", "/opt/nacre/clients/bin"))
 

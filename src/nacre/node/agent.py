@@ -98,6 +98,7 @@ class Agent:
     def stop(self) -> None:
         """Ends the loops; calls under way are left to come again."""
         self._ended.set()
+        self.calls.close()
         for bell in (self._to_tell, self._to_wire, self._to_look):
             bell.ring()
         self.source.close()

@@ -94,6 +94,7 @@ class Calls:
         self._queues: dict[str, deque[Callable[[], None]]] = {}
         self._running: dict[str, _Job] = {}
         self._answered: OrderedDict[str, None] = OrderedDict()
+        self._closed = False
 
     def accept(self, calls: Iterable[Call]) -> None:
         """Starts or queues what is not known yet."""
@@ -119,6 +120,11 @@ class Calls:
             while len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
         self.results.drop(ids)
+
+    def close(self) -> None:
+        """What is under way is answered by the next agent, to which its call comes again: the end of this one is no failure of it."""
+        with self._lock:
+            self._closed = True
 
     def expire(self) -> float:
         """Answers for calls whose time is over; seconds until the next one's is (an hour if there is none)."""
@@ -207,7 +213,7 @@ class Calls:
 
     def _answer(self, job: _Job, result: Result) -> None:
         with self._lock:
-            if self._jobs.get(job.call.id) is not job:
+            if self._closed or self._jobs.get(job.call.id) is not job:
                 return
             self.results.put(result)
             del self._jobs[job.call.id]

@@ -112,17 +112,18 @@ class HttpSource:
             raise Unreachable(lost, str(error)) from error
 
     def put_image(self, image_id: str, file: IO[bytes]) -> None:
-        connection = self._connect(600)
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         try:
-            connection.request("PUT", f"/node/v1/images/{quote(image_id, safe='')}", file, {"Content-Length": str(size), **self.headers})
-            answer = connection.getresponse()
-            told = answer.read(2000)
-        except (OSError, http.client.HTTPException) as error:
+            connection = self._connect(600)
+            try:
+                connection.request("PUT", f"/node/v1/images/{quote(image_id, safe='')}", file, {"Content-Length": str(size), **self.headers})
+                answer = connection.getresponse()
+                told = answer.read(2000)
+            finally:
+                self._drop(connection)
+        except (OSError, http.client.HTTPException, ControlPlaneDown) as error:
             raise Unreachable(f"image {image_id} could not be sent", f"{type(error).__name__}: {error}") from error
-        finally:
-            self._drop(connection)
         if answer.status != 200:
             raise _refusal(answer.status, f"image {image_id} is not accepted", told)
 

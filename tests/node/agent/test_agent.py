@@ -35,6 +35,7 @@ class Gated(FakeHypervisor):
         self.gate.set()
         self.began: list[str] = []
         self.refusals = self.away = 0
+        self.lost = False
         self.at_once = self.most_at_once = 0
 
     def _take_time(self, deadline: Deadline) -> None:
@@ -45,6 +46,8 @@ class Gated(FakeHypervisor):
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             while not self.gate.is_set():
+                if self.lost:
+                    raise NodeError("what it needs is lost")
                 deadline.sleep(0.01)
         finally:
             self.at_once -= 1
@@ -394,3 +397,17 @@ def test_a_result_that_a_power_cut_has_cut_off_is_no_result(node: Node) -> None:
     node.controller.refuse_reports = False
     node.restart()
     assert node.controller.result("c")["ok"], "the call came again"
+
+
+def test_the_end_of_the_agent_is_no_failure_of_what_was_under_way(node: Node) -> None:
+    node.start()
+    node.hypervisor.gate.clear()
+    node.controller.call("c", "ensure_server", {"spec": spec(), "power": "running"})
+    node.controller.until(lambda: node.hypervisor.began)
+    node.agent.stop()
+    node.hypervisor.lost = True
+    node.controller.until(lambda: node.hypervisor.at_once == 0)
+    time.sleep(0.05)
+    assert not list((node.folder / "node/results").iterdir())
+    node.restart()
+    assert node.controller.result("c")["ok"]

@@ -17,7 +17,12 @@ from nacre.node.deadline import Deadline, NodeError
 from nacre.node.disks import confined
 from nacre.node.disks.image_cache import QEMU_USER, sync_folder
 
-BACKUP = "disk.resize"
+BACKUP, PAUSED = "disk.resize", "snapshot.paused"
+
+
+def paused(folder: Path) -> Path:
+    """The mark of a guest that is paused only to be read: whoever finds it and does not read lets the guest go on."""
+    return folder / PAUSED
 
 
 @contextmanager

@@ -162,6 +162,7 @@ class LibvirtHypervisor:
 
     def recover(self) -> None:
         self.disks.recover()
+        self._go_on()
         log.info("guests will be of type %s", self.virt_type)
         threading.Thread(target=self._warm_up, name="libvirt-warm", daemon=True).start()
 
@@ -263,12 +264,26 @@ class LibvirtHypervisor:
         with copies.scratch(folder) as target:
             try:
                 if self._power(domain) == "running":
+                    copies.paused(folder).touch()
                     self._start(domain, "paused")
                 copies.flatten(folder / "disk", base, target, deadline)
             finally:
                 if power == "running" and self._power(domain) == "paused":
                     self._start(domain, "running")
+                copies.paused(folder).unlink(missing_ok=True)
             yield target
+
+    def _go_on(self) -> None:
+        """Guests that were paused to be read, and nobody reads them now."""
+        for mark in self.instances.glob(f"*/{copies.PAUSED}"):
+            try:
+                domain = self._find(mark.parent.name)
+                if domain is not None and self._power(domain) == "paused":
+                    self._start(domain, "running")
+            except NodeError as error:
+                log.warning("guest %s stays paused: %s", mark.parent.name, error)
+            else:
+                mark.unlink(missing_ok=True)
 
     def ensure_backup(self, server_id: str, deadline: Deadline) -> None:
         copies.ensure_backup(self._off(server_id), deadline)
@@ -345,6 +360,7 @@ class LibvirtHypervisor:
 
     def close(self) -> None:
         self.console_logs.stop()
+        self._go_on()
         self.connection.close()
 
     def _machine(self) -> Machine:
