@@ -7,6 +7,7 @@ points, and the lock that `up` and `down` hold).
 
 import fcntl
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -128,6 +129,14 @@ def remember(home: Home, facts: dict[str, object]) -> None:
     write(home.path / PROOF, json.dumps({**recall(home), **facts}) + "\n", 0o644)
 
 
+def cloud_mark(home: Home) -> str:
+    """The same for one cloud wherever its home is: made of the key that wraps its other keys; empty while there is none."""
+    try:
+        return hashlib.sha256(b"nacre cloud " + (home.path / "keys" / "master.key").read_bytes()).hexdigest()[:16]
+    except FileNotFoundError:
+        return ""
+
+
 def set_options(toml: Path, section: str, options: dict[str, object]) -> None:
     """Sets options that were given on the command line in the operator's file; everything else in it stays as it was written."""
     text = toml.read_text()
@@ -151,6 +160,17 @@ def with_option(text: str, section: str, name: str, value: str) -> str:
     else:
         lines.insert(begin + 1, f"{name} = {value}")
     return "\n".join(lines) + "\n"
+
+
+def without_option(text: str, section: str, name: str) -> str:
+    """The TOML `text` without `name` in `[section]`."""
+    kept, inside = [], False
+    for line in text.splitlines():
+        if re.match(r"\s*\[", line):
+            inside = bool(re.match(rf"\s*\[\s*{re.escape(section)}\s*\]", line))
+        if not (inside and re.match(rf"\s*{re.escape(name)}\s*=", line)):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
 
 
 def password(home: Home, user: str) -> str:

@@ -89,6 +89,11 @@ def epoch(conn: db.Conn) -> int:
     return int(value) if value is not None else 1
 
 
+def set_epoch(tx: db.Tx, value: int) -> None:
+    if not tx.update(facts, {"name": "epoch"}, value=value):
+        tx.insert(facts, name="epoch", value=value)
+
+
 def register(tx: db.Tx, name: str) -> None:
     """Makes the host known; harmless when it is. Its `host` document comes with it."""
     if tx.first(sa.select(hosts.c.name).where(hosts.c.name == name)) is None:

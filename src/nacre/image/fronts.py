@@ -22,6 +22,11 @@ def known(conn: db.Conn) -> set[str]:
     return set(conn.execute(sa.select(tables.images.c.id).where(tables.images.c.deleted_at.is_(None))).scalars())
 
 
+def with_data(conn: db.Conn) -> list[str]:
+    """Ids of the images whose data is whole."""
+    return list(conn.execute(sa.select(tables.images.c.id).where(tables.images.c.status.in_(("active", "deactivated")))).scalars())
+
+
 def compared(cloud: Cloud, conn: db.Conn) -> tuple[list[str], list[str]]:
     """(images whose data is not there, data that no image has). Neither is repaired: data is not ours to make or to judge."""
     known, lost, strange = {row.id for row in conn.execute(sa.select(tables.images.c.id))}, set(), set()
