@@ -73,10 +73,7 @@ def make(home: Home) -> None:
     if path.exists() and not is_home(path) and any(path.iterdir()):
         raise Trouble(f"{path} is not empty and not a Nacre home: choose another folder with --home.")
     uid, gid = owner()
-    path.mkdir(parents=True, exist_ok=True)
-    if not is_home(path):
-        remember(home, {"format": 1, "made": int(time.time())})
-        path.chmod(0o755)
+    claim(home)
     for name, mode in (("run", 0o755), ("hosts", 0o755), ("logs", 0o1770)):
         _folder(path / name, mode, (0, gid if name == "logs" else 0))
     for name in _PRIVATE:
@@ -87,6 +84,14 @@ def make(home: Home) -> None:
     toml = path / "nacre.toml"
     if not toml.exists():
         write(toml, _OPTIONS, 0o600)
+
+
+def claim(home: Home) -> None:
+    """The folder is a home from now on."""
+    home.path.mkdir(parents=True, exist_ok=True)
+    if not is_home(home.path):
+        remember(home, {"format": 1, "made": int(time.time())})
+        home.path.chmod(0o755)
 
 
 def make_fake_hosts(home: Home, numbers: Iterable[int]) -> None:

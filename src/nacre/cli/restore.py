@@ -136,6 +136,7 @@ def _restore(home: Home, source: Reader, fresh: bool) -> Found:
         raise Unusable(f"{source.path} is damaged: it holds no database or no keys")
     config = _configuration(home, part)
     if fresh:
+        layout.claim(home)
         layout.make(home)
         (home.path / "nacre.toml").unlink()
     progress.say("database")
@@ -284,7 +285,7 @@ def _configuration(home: Home, part: Path) -> Config:
         config, here = load(toml), load(home.path / "nacre.toml")
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         raise Unusable(f"a configuration cannot be read: {error}") from error
-    more = {"nodes": max(config.nacre.nodes, here.nacre.nodes), "joined": sorted({*config.nacre.joined, *here.nacre.joined})}
+    more = {"nodes": max(config.nacre.nodes, here.nacre.nodes), "joined": tuple(sorted({*config.nacre.joined, *here.nacre.joined}))}
     layout.set_options(toml, "nacre", {name: value for name, value in more.items() if value != getattr(config.nacre, name)})
     return load(toml)
 

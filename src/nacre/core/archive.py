@@ -71,7 +71,8 @@ class Writer:
         self._packer = subprocess.Popen(["zstd", "-q", "-c", "-1", "-T0"], stdin=subprocess.PIPE, stdout=self._fd, stderr=subprocess.PIPE)
         assert self._packer.stdin is not None
         with self._told():
-            self._tar = tarfile.open(fileobj=self._packer.stdin, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_CHUNK)  # noqa: SIM115
+            pipe: Any = _Pipe(self._packer.stdin)
+            self._tar = tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_CHUNK)  # noqa: SIM115
         self.add(MANIFEST, msgspec.json.encode(manifest))
 
     def __enter__(self) -> Self:
@@ -91,7 +92,7 @@ class Writer:
 
     def add_file(self, name: str, file: IO[bytes], size: int) -> None:
         """`size` bytes of `file` from where it stands."""
-        seen = _Hashed(file)
+        seen = _Hashed(self.path, file)
         entry = tarfile.TarInfo(name)
         entry.size, entry.mode, entry.mtime = size, 0o600, int(time.time())
         with self._told():
@@ -139,12 +140,27 @@ class Writer:
             raise Unusable(f"{self.path} cannot be written: {why or 'zstd has ended'}") from None
 
 
+class _Pipe:
+    """To the packer, as long as somebody wants the file."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def write(self, data: bytes) -> int:
+        return len(data) if self.stream.closed else self.stream.write(data)
+
+
 class _Hashed:
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.digest = file, hashlib.sha256()
+    """A member on its way in or out of the archive at `path`."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self.file, self.digest = path, file, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
+        try:
+            data = self.file.read(size)
+        except tarfile.TarError as error:
+            raise Unusable(f"{self.path} is damaged: {error}") from error
         self.digest.update(data)
         return data
 
@@ -232,7 +248,7 @@ class Reader:
                     if entry.name == SUMS:
                         self._compare(sums, file.read(_LARGEST_TEXT))
                         return
-                    seen = _Hashed(file)
+                    seen = _Hashed(self.path, file)
                     yield entry.name, seen  # type: ignore[misc]
                     while seen.read(_CHUNK):
                         pass

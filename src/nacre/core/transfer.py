@@ -70,8 +70,7 @@ def snapshot(source: Database, path: Path) -> None:
     if source.sqlite:
         with closing(sqlite3.connect(f"file:{source.url.database}?mode=ro", uri=True)) as read, closing(sqlite3.connect(path)) as file:
             read.backup(file)
-            file.execute("PRAGMA journal_mode=DELETE").close()
-        return
+        return _in_one_file(path)
     if schema.current(source) != schema.head():
         raise Unsuitable(f"the cloud's database is at step {schema.current(source) or 'none'} of its schema, and this program is at {schema.head()}")
     target = Database(f"sqlite:///{path}")
@@ -83,11 +82,15 @@ def snapshot(source: Database, path: Path) -> None:
             with conn.begin(), made.begin():
                 _fill(conn, made, _by_ids)
                 _go_back(made, list(conn.execute(sa.select(journal.cursors))), conn)
-        with target.engine.connect() as conn:
-            conn.exec_driver_sql("PRAGMA journal_mode=DELETE").close()
     finally:
         target.close()
         Path(f"{path}.lock").unlink(missing_ok=True)
+    _in_one_file(path)
+
+
+def _in_one_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA journal_mode=DELETE").close()
 
 
 def _fill(source: sa.Connection, target: sa.Connection, translated: Callable[[sa.Table, Rows], Rows]) -> dict[str, int]:

@@ -42,12 +42,29 @@ def flatten(disk: Path, base: Path, target: IO[bytes], deadline: Deadline, form:
     source = f"driver=qcow2,file.driver=file,file.filename={disk},backing.driver=raw,backing.file.driver=file,backing.file.filename={base}"
     argv = ["qemu-img", "convert", "-U", "--image-opts", source, "-O", form, confined.path_of(target)]
     try:
-        confined.run(argv, [target], deadline, largest_file=largest + (64 << 20), user=QEMU_USER)
+        with _readable(disk):
+            confined.run(argv, [target], deadline, largest_file=largest + (64 << 20), user=QEMU_USER)
     except CommandFailed as error:
         if "No space left" in error.stderr:
             raise NodeError("the host has no room for a copy of the disk", str(error)) from error
         raise NodeError("the guest's disk could not be read", str(error)) from error
     target.seek(0)
+
+
+@contextmanager
+def _readable(disk: Path) -> Iterator[None]:
+    """The disk of a guest that is off is root's; qemu's user may read it for a while."""
+    before = disk.stat()
+    if os.geteuid() or before.st_uid:
+        yield
+        return
+    os.chown(disk, -1, pwd.getpwnam(QEMU_USER).pw_gid)
+    disk.chmod(before.st_mode | 0o040)
+    try:
+        yield
+    finally:
+        disk.chmod(before.st_mode)
+        os.chown(disk, -1, before.st_gid)
 
 
 def ensure_backup(folder: Path, deadline: Deadline) -> None:
