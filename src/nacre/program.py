@@ -172,7 +172,7 @@ def move_database(home: Home, config: Config, mark: str) -> dict[str, int]:
         target.close()
 
 
-CONTENTS = backups.Contents(compute.on_hosts, image.with_data, compute.restored)
+CONTENTS = backups.Contents(compute.on_hosts, image.with_data, compute.restored, image.restored)
 
 
 def backup(home: Home, config: Config, questions: Iterable[dict[str, Any]], tell: Callable[[dict[str, Any]], None]) -> None:

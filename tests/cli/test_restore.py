@@ -22,7 +22,8 @@ def home(tmp_path: Path) -> Home:
         write(ready / name, "new")
     moves = [("db", "db"), ("keys", "keys"), ("nacre.toml", "nacre.toml"), ("images/one", "images/one"),
              ("hosts/1/instances/back", "hosts/1/instances/back")]  # fmt: skip
-    write(ready / swap.PLAN, json.dumps({"aside": "set_aside/t", "moves": moves, "away": ["images/newer"], "facts": {"database": "sqlite"}}))
+    away, facts = [("images/newer", "images/file/newer")], {"database": "sqlite"}
+    write(ready / swap.PLAN, json.dumps({"aside": "set_aside/t", "moves": moves, "away": away, "facts": facts}))
     return made
 
 
@@ -38,14 +39,14 @@ def files(home: Home) -> dict[str, str]:
 WANTED = {
     "db/nacre.db": "new", "keys/master.key": "new", "nacre.toml": "new", "images/one": "new", "hosts/1/instances/back/disk": "new",
     "hosts/1/instances/here/disk": "precious", "set_aside/t/db/nacre.db": "old", "set_aside/t/keys/master.key": "old",
-    "set_aside/t/nacre.toml": "old", "set_aside/t/images/newer": "newer",
+    "set_aside/t/nacre.toml": "old", "set_aside/t/images/file/newer": "newer",
 }  # fmt: skip
 
 
 def test_everything_gets_its_place_and_nothing_is_lost(home: Home) -> None:
     aside, *names = swap.finish(home)
     assert files(home) == WANTED and not (home.path / swap.READY).exists()
-    assert aside == str(home.path / "set_aside/t") and sorted(names) == ["db", "images/newer", "keys", "nacre.toml"]
+    assert aside == str(home.path / "set_aside/t") and sorted(names) == ["db", "images", "keys", "nacre.toml"]
     assert layout.recall(home)["database"] == "sqlite"
     assert swap.finish(home) == []
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
 
 from core import durability as harness
 from fake_node import SteppedNode
 from nacre import image, program
 from nacre.compute import states, tables
-from nacre.compute.service import life
-from nacre.core import backup, leases, nodes, schema, tasks, transfer, worker
+from nacre.compute.service import life, servers
+from nacre.core import backup, leases, nodes, schema, tasks, worker
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 from nacre.core.db import Database
@@ -77,7 +80,7 @@ def half_way(world: World, verb: str) -> None:  # noqa: F811
 def test_a_snapshot_says_what_is_in_it(world: World, snapshot: Path) -> None:  # noqa: F811
     server = world.active()
     told = taken(world, snapshot)
-    assert {"id": server, "host": "nacre-1"} in told["servers"] and told["images"] == [world.image_id]
+    assert {"id": server, "host": "nacre-1"} in told["servers"] and told["images"] == [("file", world.image_id)]
     assert [path.name for path in snapshot.parent.iterdir()] == ["snapshot.db"]
     world.delete(server)
     harness.settle(world.stage)
@@ -150,6 +153,20 @@ def test_old_fences_are_refused_and_nobody_holds_anything(world: World, snapshot
     harness.settle(world.stage)
 
 
+def test_new_servers_have_no_number_of_a_newer_guest(world: World, snapshot: Path) -> None:  # noqa: F811
+    older = world.active()
+    taken(world, snapshot)
+    newer = world.active()
+    now = restored(world, snapshot, older)
+    order = servers.Order(name="s", flavor_id="1", image_id=world.image_id, networks=None)
+    made = [servers.create(replace(world.caller("servers:create"), cloud=now.cloud), order)[0][0] for _ in range(2)]
+    first, second = (now.row(server).number for server in made)
+    assert second == first + 1 and first > world.row(newer).number + 60000
+    for server in (older, newer):
+        world.delete(server)
+    harness.settle(world.stage)
+
+
 def test_servers_without_a_disk(world: World, snapshot: Path) -> None:  # noqa: F811
     kept, lost = world.active(), world.active()
     taken(world, snapshot)
@@ -170,17 +187,18 @@ def test_servers_without_a_disk(world: World, snapshot: Path) -> None:  # noqa: 
     harness.settle(world.stage)
 
 
-def test_an_older_schema_is_brought_up(world: World, snapshot: Path) -> None:  # noqa: F811
-    transfer.snapshot(world.cloud.db, snapshot)
-    database = Database(f"sqlite:///{snapshot}")
-    with database.write(WHO) as tx:  # as the newest step found it
-        tx.execute(sa.text("UPDATE alembic_version SET version_num = '0006'"))
-        for table, column in (("servers", "trusted_image_certificates"), ("servers", "injected_files"), ("servers", "root_device_tag"),
-                              ("ports", "device_tag")):  # fmt: skip
-            tx.execute(sa.text(f"ALTER TABLE {table} DROP COLUMN {column}"))
-    assert schema.current(database) == "0006"
+def test_an_older_schema_is_brought_up(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    database, config = Database(f"sqlite:///{path}"), Config()
+    config.set_main_option("script_location", str(schema.FOLDER))
+    config.set_main_option("path_separator", "os")
+    script = ScriptDirectory.from_config(config)
+    with EnvironmentContext(config, script, fn=lambda revision, _: script._upgrade_revs("0002", revision)) as steps, database.engine.begin() as conn:
+        steps.configure(connection=conn, render_as_batch=True)
+        steps.run_migrations()
+    assert schema.current(database) == "0002"
     database.close()
-    restored(world, snapshot)
-    database = Database(f"sqlite:///{snapshot}")
+    program.settle_backup(path, WHEN, backup.There([], []))
+    database = Database(f"sqlite:///{path}")
     assert schema.current(database) == schema.head()
     database.close()

@@ -58,27 +58,27 @@ def run(home: Home, file: Path, *, disks: bool) -> str:
     progress = Progress()
     try:
         with _alone(home), Conversation(home) as job, ExitStack() as held:
-            images = Images(home.path / "images", held)
+            images = Images(image_folders(home, config), held)
             told = _snapshot(job, images, progress)
             hosts = _hosts(home, config, told["servers"]) if disks else {}
             with Writer(file.absolute(), _manifest(home, told, disks)) as out:
                 _state(home, out)
-                for image_id in told["images"]:
-                    if image_id in images.files:
-                        progress.say(f"image {image_id}")
-                        content = images.files[image_id]
-                        out.add_file(f"images/{image_id}", content, os.fstat(content.fileno()).st_size)
+                for store, image_id in images.named(told):
+                    progress.say(f"image {image_id}")
+                    content = images.files[store, image_id]
+                    out.add_file(f"images/{store}/{image_id}", content, os.fstat(content.fileno()).st_size)
                 count = _servers(home, job, out, hosts, progress)
                 size = out.finish()
     except Unusable as error:
         raise Trouble(f"{error}. Nothing is left of this backup.") from error
+    except OSError as error:
+        raise Trouble(f"{error.filename or file}: {error.strerror}. Nothing is left of this backup.") from error
     except KeyboardInterrupt:
         raise Trouble("Interrupted: nothing is left of this backup.") from None
-    lost = [image_id for image_id in told["images"] if image_id not in images.files]
-    for image_id in lost:
+    for _, image_id in images.missing(told):
         print(f"Image {image_id} has no data in this cloud, so it has none in the backup.", file=sys.stderr)
     servers = f"{len(told['servers'])} servers with {count} disks" if disks else f"{len(told['servers'])} servers without their disks"
-    return (f"Backed up to {file}: the database, {len(told['images']) - len(lost)} images, {servers};"
+    return (f"Backed up to {file}: the database, {len(images.named(told))} images, {servers};"
             f" {size / 1e6:.1f} MB in {time.monotonic() - progress.begun:.1f} s. It holds every key and password of the cloud.")  # fmt: skip
 
 
@@ -147,28 +147,42 @@ class Conversation:
         return answer["told"]
 
 
-class Images:
-    """The files of images, held open."""
+def image_folders(home: Home, config: Config) -> dict[str, Path]:
+    """The folders of stores of files."""
+    kept = {name: config.stores.get(name) for name, kind in config.backends.items() if kind == "file"}
+    return {name: home.path / ((options and options.filesystem_store_datadir) or "images") for name, options in kept.items()}
 
-    def __init__(self, folder: Path, held: ExitStack) -> None:
-        self.folder, self.held = folder, held
-        self.files: dict[str, IO[bytes]] = {}
+
+class Images:
+    """The files of images, held open; by store and id."""
+
+    def __init__(self, folders: dict[str, Path], held: ExitStack) -> None:
+        self.folders, self.held = folders, held
+        self.files: dict[tuple[str, str], IO[bytes]] = {}
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def look(self) -> None:
         """What is there now takes the place of what was there before; what is not there any more stays held."""
-        for entry in list(self.folder.iterdir()):
-            before = self.files.get(entry.name)
-            if _ID.fullmatch(entry.name):
-                try:
-                    file = opened(entry)
-                except FileNotFoundError:
-                    continue
-                if before is not None and os.path.sameopenfile(before.fileno(), file.fileno()):
-                    file.close()
-                else:
-                    self.files[entry.name] = self.held.enter_context(file)
+        for store, folder in self.folders.items():
+            for entry in list(folder.iterdir()) if folder.is_dir() else ():
+                before = self.files.get((store, entry.name))
+                if _ID.fullmatch(entry.name):
+                    try:
+                        file = opened(entry)
+                    except FileNotFoundError:
+                        continue
+                    if before is not None and os.path.sameopenfile(before.fileno(), file.fileno()):
+                        file.close()
+                    else:
+                        self.files[store, entry.name] = self.held.enter_context(file)
+
+    def named(self, told: Any) -> list[tuple[str, str]]:
+        """What the database names and is held."""
+        return [(store, image_id) for store, image_id in told["images"] if (store, image_id) in self.files]
+
+    def missing(self, told: Any) -> list[tuple[str, str]]:
+        return [(store, image_id) for store, image_id in told["images"] if store in self.folders and (store, image_id) not in self.files]
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -187,7 +201,7 @@ def _snapshot(job: Conversation, images: Images, progress: Progress) -> Any:
         progress.say("database")
         told = job.ask("snapshot")
         images.look()
-        if images.files.keys() >= set(told["images"]):
+        if not images.missing(told):
             break
     return told
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,12 +42,12 @@ _LIMIT = 3600
 @dataclass
 class Found:
     """What was unpacked: `servers` by id: their host's number; `stayed`: whose disks were here already; `bases` by name: the hosts that
-    need them; `images`: whose data came or was here."""
+    need them; `images`: (store, id) whose data came or was here."""
 
     servers: dict[str, str] = field(default_factory=dict)
     stayed: set[str] = field(default_factory=set)
     bases: dict[str, set[str]] = field(default_factory=dict)
-    images: set[str] = field(default_factory=set)
+    images: set[tuple[str, str]] = field(default_factory=set)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,7 +63,6 @@ def run(home: Home, file: Path) -> str:
             with Reader(file, schema.head()) as source:
                 _same_cloud(home, source.manifest, fresh)
                 found = _restore(home, source, fresh)
-                aside = swap.finish(home)
         except BaseException as error:
             _undo(home, fresh, made)
             if isinstance(error, Unusable):
@@ -72,6 +72,10 @@ def run(home: Home, file: Path) -> str:
             if isinstance(error, KeyboardInterrupt):
                 raise Trouble("Interrupted: nothing has changed.") from None
             raise
+        aside = swap.finish(home)
+        for folder in backup.image_folders(home, load(home.path / "nacre.toml")).values():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chown(folder, *layout.owner())
     return _told(home, source.manifest, found, aside)
 
 
@@ -108,8 +112,6 @@ def _same_cloud(home: Home, manifest: Manifest, fresh: bool) -> None:
 
 def _undo(home: Home, fresh: bool, made: bool) -> None:
     """Leaves nothing of a restore that has not happened."""
-    if (home.path / swap.READY).exists():
-        return
     shutil.rmtree(home.path / STAGING, ignore_errors=True)
     if fresh and home.path.exists():
         for entry in list(home.path.iterdir()):
@@ -159,6 +161,10 @@ class Unpacking:
         self._members: Iterator[tuple[str, IO[bytes]]] = iter(())
         self._next: tuple[str, IO[bytes]] | None = None
 
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        return backup.image_folders(self.home, load(self.part / "nacre.toml"))
+
     def all(self, source: Reader) -> Found:
         """Raises Unusable, OSError."""
         self._members = source.members()
@@ -167,7 +173,7 @@ class Unpacking:
             name, file = self._next
             try:
                 self._take(name, file)
-            except (KeyError, ValueError, TypeError, AttributeError) as error:
+            except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
                 raise Unusable(f"{source.path} is damaged: {name} cannot be read") from error
         return self.found
 
@@ -191,10 +197,10 @@ class Unpacking:
             case ["hosts", number, "node", "tls", _] if _HOST.fullmatch(number):
                 self._file(name, file)
                 self._step()
-            case ["images", image_id] if _ID.fullmatch(image_id):
+            case ["images", store, image_id] if _ID.fullmatch(image_id):
                 self.progress.say(f"image {image_id}")
-                self.found.images.add(image_id)
-                if not (self.home.path / name).exists():
+                self.found.images.add((store, image_id))
+                if not (self._folders[store] / image_id).exists():
                     self._file(name, file)
                 self._step()
             case ["bases", base, "size"] if _BASE.fullmatch(base):
@@ -305,18 +311,22 @@ def _settle(home: Home, manifest: Manifest, found: Found, config: Config) -> Non
 # Taking its place
 
 
-def _plan(home: Home, part: Path, found: Found) -> tuple[list[tuple[str, str]], list[str]]:
-    """((what in `part`, where in the home), what goes out of the way)."""
+def _plan(home: Home, part: Path, found: Found) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """((what in `part`, where to), (what goes out of the way, under which name)); places are in the home unless they say otherwise."""
     names = [*backup.FILES, "db", *backup.FOLDERS]
     moves = [(name, name) for name in names if (part / name).exists()]
-    for pattern in ("images/*", "hosts/*/instances/*", "hosts/*/node/tls"):
+    for pattern in ("hosts/*/instances/*", "hosts/*/node/tls"):
         moves += [(str(path.relative_to(part)),) * 2 for path in sorted(part.glob(pattern))]
+    folders, away = backup.image_folders(home, load(part / "nacre.toml")), list[tuple[str, str]]()
+    for store, folder in folders.items():
+        moves += [(f"images/{store}/{path.name}", str(folder / path.name)) for path in sorted((part / "images" / store).glob("*"))]
+        known = {image_id for named, image_id in found.images if named == store}
+        away += [(str(path), f"images/{store}/{path.name}") for path in folder.glob("*") if _ID.fullmatch(path.name) and path.name not in known]
     for base, numbers in found.bases.items():
         for number in sorted(numbers):
             place = f"hosts/{number}/instances/{BASES}/{base}"
             if not (home.path / place).exists():
                 moves.append((_base(part, base, number), place))
-    away = [f"images/{path.name}" for path in (home.path / "images").glob("*") if _ID.fullmatch(path.name) and path.name not in found.images]
     return moves, away
 
 

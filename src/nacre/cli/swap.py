@@ -21,11 +21,11 @@ def finish(home: Home) -> list[str]:
         return []
     plan = json.loads((ready / PLAN).read_text())
     aside, names = home.path / plan["aside"], set[str]()
-    for name in plan["away"]:
-        names |= _out_of_the_way(home, name, aside)
+    for place, name in plan["away"]:
+        names |= _out_of_the_way(home.path / place, aside, name)
     for source, place in plan["moves"]:
         if (ready / source).exists():
-            names |= _out_of_the_way(home, place, aside)
+            names |= _out_of_the_way(home.path / place, aside, source)
             (home.path / place).parent.mkdir(parents=True, exist_ok=True)
             _move(ready / source, home.path / place)
     for mark in (home.path / "hosts").glob("*/node/boot"):
@@ -35,8 +35,8 @@ def finish(home: Home) -> list[str]:
     return [str(aside), *names] if names else []
 
 
-def _out_of_the_way(home: Home, name: str, aside: Path) -> set[str]:
-    path, target = home.path / name, aside / name
+def _out_of_the_way(path: Path, aside: Path, name: str) -> set[str]:
+    target = aside / name
     if not path.exists():
         return set()
     if path.is_dir() and not any(path.iterdir()):
@@ -45,7 +45,7 @@ def _out_of_the_way(home: Home, name: str, aside: Path) -> set[str]:
     aside.parent.mkdir(mode=0o700, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     _move(path, target)
-    return {name.partition("/")[0] if name.startswith("hosts/") else name}
+    return {name.partition("/")[0] if name.startswith(("hosts/", "images/")) else name}
 
 
 def _move(source: Path, target: Path) -> None:

@@ -2,7 +2,8 @@
 
 One that something was being done to stays what it was before, or is ERROR where its guest may be half of one thing and half of another;
 its fault says so. One whose disk is not there is SHUTOFF, with a fault that is shown until it is rebuilt. Guests that should run are
-started by their hosts, as after a reboot.
+started by their hosts, as after a reboot. Hosts may have guests that are newer than the backup and bear the numbers that would come next, by
+which domains are named: new servers go on with higher ones.
 """
 
 from collections.abc import Collection
@@ -12,12 +13,13 @@ import sqlalchemy as sa
 
 from nacre import image
 from nacre.compute import states, tables, tasks
-from nacre.core import db
+from nacre.core import db, nodes
 from nacre.core import tasks as durable
 from nacre.core.tasks import StepFailed
 
 _WHOLE = ("powering-on", "powering-off", "pausing", "unpausing", "suspending", "resuming", "rebooting", "rebooting_hard", "image_snapshot",
           "deleting")  # fmt: skip
+_NEWER = 1 << 16
 _HAVE_DISKS = (*states.KEPT, states.RESCUED, states.RESIZED)
 
 
@@ -42,5 +44,6 @@ def restored(tx: db.Tx, when: str, without: Collection[str]) -> None:
     unfinished = sa.select(durable.tasks.c.args).where(durable.tasks.c.kind == "compute.snapshot_server", durable.tasks.c.state.in_(durable.OPEN))
     for args in [row.args for row in tx.all(unfinished)]:
         image.discard_snapshot(tx, args["image_id"])
+    nodes.set_fact(tx, tables.NUMBERS, (tx.scalar(sa.select(sa.func.max(tables.servers.c.number))) or 0) + _NEWER)
     tx.execute(tables.server_seen.delete())
     tx.execute(tables.console_tokens.delete())

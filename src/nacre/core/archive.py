@@ -57,6 +57,8 @@ class Writer:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.part = path, path.with_name(path.name + ".part")
         self.sums: dict[str, str] = {}
+        if path.is_dir():
+            raise Unusable(f"{path} cannot be written: it is a folder")
         try:
             self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

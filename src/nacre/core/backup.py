@@ -27,12 +27,14 @@ COPY_SECONDS, TIDY_SECONDS = 6 * 3600.0, 60.0
 
 @dataclass(frozen=True)
 class Contents:
-    """What services have in a snapshot. `servers(conn)`: [{"id", "host"}] of those that may have disks; `images(conn)`: ids of those with
-    data. `restored(tx, when, without)` makes a service's rows what they are after a restore; of servers in `without` there is no disk."""
+    """What services have in a snapshot. `servers(conn)`: [{"id", "host"}] of those that may have disks; `images(conn)`: (store,
+    id) of all data. `servers_restored(tx, when, without)` and `images_restored(tx)` make their rows what they are after a restore; of servers
+    in `without` there is no disk."""
 
     servers: Callable[[sa.Connection], Sequence[Mapping[str, Any]]]
-    images: Callable[[sa.Connection], Sequence[str]]
-    restored: Callable[[db.Tx, str, Collection[str]], None]
+    images: Callable[[sa.Connection], Sequence[tuple[str, str]]]
+    servers_restored: Callable[[db.Tx, str, Collection[str]], None]
+    images_restored: Callable[[db.Tx], None]
 
 
 def take(cloud: Cloud, path: Path, contents: Contents) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def take(cloud: Cloud, path: Path, contents: Contents) -> dict[str, Any]:
     transfer.snapshot(cloud.db, path)
     made = Database(f"sqlite:///{path}")
     try:
+        schema.upgrade(made)  # of a stopped cloud that an older program has left
         with made.read() as conn:
             return {"schema": schema.current(made), "servers": list(contents.servers(conn)), "images": list(contents.images(conn))}
     finally:
@@ -115,10 +118,11 @@ def settle(database: Database, when: str, there: There, contents: Contents) -> i
     schema.upgrade(database)
     with database.write(System(ids.request_id())) as tx:
         raised = max(nodes.epoch(tx) + 1, int(time.time()))
-        nodes.set_epoch(tx, raised)
+        nodes.set_fact(tx, "epoch", raised)
         on_hosts = contents.servers(tx.conn)
         lost = {server["id"] for server in on_hosts if server["host"] in there.hosts and server["id"] not in there.servers}
-        contents.restored(tx, when, lost)
+        contents.servers_restored(tx, when, lost)
+        contents.images_restored(tx)
         _end(tx, f"The cloud was restored from a backup of {when}, in which this was not finished.")
     return raised
 

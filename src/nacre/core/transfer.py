@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from nacre.core import clock, journal, leases, postgresql, schema
+from nacre.core import clock, journal, leases, nodes, postgresql, schema
 from nacre.core.db import Database, Who, metadata
 from nacre.core.postgresql import Unsuitable
 
@@ -177,6 +177,8 @@ def _continue_sequence(conn: sa.Connection, table: sa.Table) -> None:
     if column is None:
         return
     highest = conn.execute(sa.select(sa.func.max(column))).scalar()
+    floor = nodes.fact(conn, f"numbers:{table.name}")
+    highest = max(highest or 0, floor - 1) if floor is not None else highest
     sequence = conn.execute(sa.text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": f'"{table.name}"', "column": column.name}).scalar()
     if highest is not None and sequence is not None:
         conn.execute(sa.text("SELECT setval(CAST(:sequence AS regclass), :highest)"), {"sequence": sequence, "highest": highest})

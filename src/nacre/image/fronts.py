@@ -22,9 +22,19 @@ def known(conn: db.Conn) -> set[str]:
     return set(conn.execute(sa.select(tables.images.c.id).where(tables.images.c.deleted_at.is_(None))).scalars())
 
 
-def with_data(conn: db.Conn) -> list[str]:
-    """Ids of the images whose data is whole."""
-    return list(conn.execute(sa.select(tables.images.c.id).where(tables.images.c.status.in_(("active", "deactivated")))).scalars())
+def with_data(conn: db.Conn) -> list[tuple[str, str]]:
+    """(store, image) of all data that is whole."""
+    c = tables.locations.c
+    placed = list(conn.execute(sa.select(c.store, c.image_id).where(c.status == "active")))
+    i = tables.images.c
+    whole = sa.select(i.id).where(i.status.in_(("active", "deactivated")), i.id.not_in(sa.select(c.image_id)))
+    return [(row.store, row.image_id) for row in placed] + [("file", image_id) for image_id in conn.execute(whole).scalars()]
+
+
+def restored(tx: db.Tx) -> None:
+    """After a restore nobody brings data any more."""
+    coming = tables.images.c.status.in_(("saving", "uploading", "importing"))
+    tx.execute(tables.images.update().where(coming).values(status="queued", upload=None))
 
 
 def compared(cloud: Cloud, conn: db.Conn) -> tuple[list[str], list[str]]:
