@@ -9,7 +9,7 @@
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from nacre.compute import loops as compute_loops
 from nacre.compute import repair as compute_repair
 from nacre.compute import routes as compute_routes
 from nacre.compute import tasks as compute_tasks
+from nacre.core import backup as backups
 from nacre.core import consoles, doctor, ids, joining, node_api, postgresql, tls, why
 from nacre.core.bells import Bells, ListenNotify
 from nacre.core.caller import System
@@ -172,6 +173,29 @@ def move_database(home: Home, config: Config, mark: str) -> dict[str, int]:
     finally:
         source.close()
         target.close()
+
+
+CONTENTS = backups.Contents(compute.on_hosts, image.with_data, compute.restored, image.restored)
+
+
+def backup(home: Home, config: Config, questions: Iterable[dict[str, Any]], tell: Callable[[dict[str, Any]], None]) -> None:
+    """The conversation that `nacre backup` has with the database and the hosts."""
+    cloud = make_cloud(home, config, "backup")
+    try:
+        with backups.Session(cloud, CONTENTS) as session:
+            backups.serve(session, questions, tell)
+    finally:
+        cloud.bells.close()
+        cloud.db.close()
+
+
+def settle_backup(file: Path, when: str, there: backups.There) -> int:
+    """Makes the database of a backup one that a cloud may start on; its epoch."""
+    database = Database(f"sqlite:///{file}")
+    try:
+        return backups.settle(database, when, there, CONTENTS)
+    finally:
+        database.close()
 
 
 def node_token(home: Home, config: Config, seconds: int) -> str:

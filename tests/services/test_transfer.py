@@ -253,3 +253,39 @@ def test_a_server_that_will_not_do(cloud: Cloud, started: postgres.Postgres) -> 
     assert 'database "absent" does not exist' in complaint(url.set(database="absent").render_as_string(False))
     nobody = complaint("postgresql://somebody:secret-word@127.0.0.1:1/x")
     assert "does not answer" in nobody and "refused" in nobody and "secret-word" not in nobody
+
+
+def test_a_snapshot_of_postgresql_is_of_one_moment_and_goes_back(cloud: Cloud, target: Database, started: postgres.Postgres, tmp_path: Path) -> None:
+    """What a backup holds of a cloud on PostgreSQL: SQLite that is equal row by row, also to what a second PostgreSQL gets of it."""
+    transfer.copy(cloud.db, target, WHO, "mark")
+    with target.write(WHO) as tx:
+        postgresql.use_copy(tx.conn)
+        journal.changed(tx, "thing", "of PostgreSQL", "create", ["näme"], {"deep": [1, 2.5, None, {"ключ": "値"}]})
+    before, wrote = content(target), list[str]()
+
+    def write_meanwhile(_conn: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM network" in statement and not wrote:
+            wrote.append("done")
+            with target.write(System("req-meanwhile")) as tx:
+                journal.changed(tx, "thing", "meanwhile", "create")
+                tx.update(nodes.facts, {"name": "identity_epoch"}, value=77)
+
+    sa.event.listen(target.engine, "after_cursor_execute", write_meanwhile)
+    transfer.snapshot(target, tmp_path / "snapshot.db")
+    sa.event.remove(target.engine, "after_cursor_execute", write_meanwhile)
+    assert wrote and [path.name for path in tmp_path.iterdir() if path.name != "cloud"] == ["snapshot.db"]
+    made = Database(f"sqlite:///{tmp_path / 'snapshot.db'}")
+    after = content(made)
+    assert len(after["journal"]) == len(before["journal"]) and schema.current(made) == schema.head()
+    for put_in_order in ("journal", "journal_cursors"):
+        del before[put_in_order], after[put_in_order]
+    assert after == before
+    with made.write(WHO) as tx:
+        journal.changed(tx, "thing", "next", "create")
+        unread = journal.after(tx, journal.cursor_of(tx, "metering"), 5000)
+    assert {"of PostgreSQL", "next"} <= {line.resource_id for line in unread}, "readers miss nothing"
+    third = Database(started.fresh())
+    transfer.copy(made, third, WHO, "mark")
+    assert content(third)["servers"] == before["servers"] and len(content(third)["journal"]) == 1102
+    third.close()
+    made.close()

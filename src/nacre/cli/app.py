@@ -186,6 +186,26 @@ def move_database(url: Annotated[str, typer.Argument(metavar="URL", help=DATABAS
     db.move(Home(home), url, lambda: verb.run(Home(home), verb.Order(clients=_clients())))
 
 
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="It gets this name when it is whole.")],
+    home: HomeOption = DEFAULT_HOME,
+    disks: Annotated[bool, typer.Option("--disks/--no-disks", help="With the disks of servers, or without.")] = True,
+) -> None:
+    """Write the whole cloud into one file while it runs; guests do not notice."""
+    from nacre.cli import backup as verb
+
+    print(verb.run(Home(home), file, disks=disks))
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="What  nacre backup  wrote.")], home: HomeOption = DEFAULT_HOME) -> None:
+    """Make the cloud in FILE, in a new home or over the stopped one of the same cloud. Nothing that is there is destroyed."""
+    from nacre.cli import restore as verb
+
+    print(verb.run(Home(home), file))
+
+
 @app.command(hidden=True, context_settings=RUN_INSIDE)
 def tool(context: typer.Context, name: str, home: HomeOption = DEFAULT_HOME) -> None:
     """The commands in the home's bin folder: nova-manage, openstack-status, openstack-service."""

@@ -7,6 +7,7 @@ points, and the lock that `up` and `down` hold).
 
 import fcntl
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -72,10 +73,7 @@ def make(home: Home) -> None:
     if path.exists() and not is_home(path) and any(path.iterdir()):
         raise Trouble(f"{path} is not empty and not a Nacre home: choose another folder with --home.")
     uid, gid = owner()
-    path.mkdir(parents=True, exist_ok=True)
-    if not is_home(path):
-        remember(home, {"format": 1, "made": int(time.time())})
-        path.chmod(0o755)
+    claim(home)
     for name, mode in (("run", 0o755), ("hosts", 0o755), ("logs", 0o1770)):
         _folder(path / name, mode, (0, gid if name == "logs" else 0))
     for name in _PRIVATE:
@@ -86,6 +84,14 @@ def make(home: Home) -> None:
     toml = path / "nacre.toml"
     if not toml.exists():
         write(toml, _OPTIONS, 0o600)
+
+
+def claim(home: Home) -> None:
+    """The folder is a home from now on."""
+    home.path.mkdir(parents=True, exist_ok=True)
+    if not is_home(home.path):
+        remember(home, {"format": 1, "made": int(time.time())})
+        home.path.chmod(0o755)
 
 
 def make_fake_hosts(home: Home, numbers: Iterable[int]) -> None:
@@ -128,6 +134,14 @@ def remember(home: Home, facts: dict[str, object]) -> None:
     write(home.path / PROOF, json.dumps({**recall(home), **facts}) + "\n", 0o644)
 
 
+def cloud_mark(home: Home) -> str:
+    """The same for one cloud wherever its home is: made of the key that wraps its other keys; empty while there is none."""
+    try:
+        return hashlib.sha256(b"nacre cloud " + (home.path / "keys" / "master.key").read_bytes()).hexdigest()[:16]
+    except FileNotFoundError:
+        return ""
+
+
 def set_options(toml: Path, section: str, options: dict[str, object]) -> None:
     """Sets options that were given on the command line in the operator's file; everything else in it stays as it was written."""
     text = toml.read_text()
@@ -151,6 +165,17 @@ def with_option(text: str, section: str, name: str, value: str) -> str:
     else:
         lines.insert(begin + 1, f"{name} = {value}")
     return "\n".join(lines) + "\n"
+
+
+def without_option(text: str, section: str, name: str) -> str:
+    """The TOML `text` without `name` in `[section]`."""
+    kept, inside = [], False
+    for line in text.splitlines():
+        if re.match(r"\s*\[", line):
+            inside = bool(re.match(rf"\s*\[\s*{re.escape(section)}\s*\]", line))
+        if not (inside and re.match(rf"\s*{re.escape(name)}\s*=", line)):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
 
 
 def password(home: Home, user: str) -> str:

@@ -187,7 +187,7 @@ def _job(job: str, home: Home, config: Config, host: int | None) -> None:
 
 def _unprivileged_job(job: str, home: Home, config: Config) -> None:
     """Its order is JSON on standard input; what it answers goes to standard output."""
-    order = _facts(home) if job == "prepare" else json.load(sys.stdin)
+    order = _facts(home) if job == "prepare" else {} if job == "backup" else json.load(sys.stdin)
     confine.mount_home(home)
     _unprivileged(home, "api")
     program = _program()
@@ -200,6 +200,11 @@ def _unprivileged_job(job: str, home: Home, config: Config) -> None:
             program.examine(home, config, program.postgresql.History(**order))
         case "move-database":
             print(json.dumps(program.move_database(home, config, order["mark"])))
+        case "backup":
+            program.backup(home, config, map(json.loads, sys.stdin), lambda answer: print(json.dumps(answer), flush=True))
+        case "settle-backup":
+            there = program.backups.There(order["there"], order["hosts"])
+            print(program.settle_backup(home.reach / order["file"], order["when"], there))
         case "node-token":
             print(program.node_token(home, config, int(order["seconds"])))
         case "admit":

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nacre.cli import alive, certificates, credentials, db, down, hosts, layout, operator, ready, store, supervisor, units
+from nacre.cli import alive, certificates, credentials, db, down, hosts, layout, operator, ready, store, supervisor, swap, units
 from nacre.cli.processes import all_numbers, host_name, host_numbers
 from nacre.cli.trouble import Trouble, typed
 from nacre.core import tls
@@ -102,6 +102,7 @@ class Background:
 
 
 def _prepare(home: Home, order: Order) -> Config:
+    swap.finish(home)  # one that was interrupted after it had happened
     _place(home, order)
     try:
         layout.make(home)

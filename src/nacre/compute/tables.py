@@ -154,12 +154,18 @@ console_tokens = sa.Table(
     sa.Column("expires_at", sa.DateTime, nullable=False),
 )  # fmt: skip
 
-ZONE = "nova"
+ZONE, NUMBERS = "nova", "numbers:servers"
 
 
 def by_id(conn: db.Conn, server_id: str, *, deleted: bool = False) -> db.Row | None:
     query = sa.select(servers).where(servers.c.id == server_id)
     return conn.execute(query if deleted else query.where(servers.c.deleted_at.is_(None))).first()
+
+
+def next_number(tx: db.Tx) -> dict[str, int]:
+    """The column `number` of a new server where the database would give a number too low: those below belong to guests of before a restore."""
+    floor = nodes.fact(tx, NUMBERS)
+    return {"number": floor} if floor is not None and (tx.scalar(sa.select(sa.func.max(servers.c.number))) or 0) < floor else {}
 
 
 def locked(tx: db.Tx, server_id: str) -> db.Row | None:

@@ -207,14 +207,15 @@ def _create_failed(tx: db.Tx, run: Run, error: Exception) -> None:
         fault(tx, row, states.ERROR, error)
 
 
-def fault(tx: db.Tx, row: db.Row, vm_state: str, error: Exception) -> None:
-    """Upstream's fault: what the user is told (`plain`: without names of hosts), and for administrators the cause."""
+def fault(tx: db.Tx, row: db.Row, vm_state: str, error: Exception, *, stands: bool = False, **values: Any) -> None:
+    """Upstream's fault: what the user is told (`plain`: without names of hosts), and for administrators the cause. `stands`: it is shown
+    until the server is launched again, whatever its status."""
     known = isinstance(error, StepFailed)
     message = str(error) if known else "An unexpected error: the log has its cause."
     plain = without_hosts(message, [host.name for host in nodes.all_hosts(tx)])
     told = {"code": 500, "message": message, "plain": plain, "created": tx.now.isoformat(),
              "details": getattr(error, "detail", "") or (repr(error) if not known else "")}  # fmt: skip
-    tables.move(tx, row, vm_state, None, fault=told)
+    tables.move(tx, row, vm_state, None, fault=told | ({"stands": True} if stands else {}), **values)
     journal.changed(tx, "server", row.id, "fault", ("vm_state", "fault"), {"vm_state": vm_state})
 
 

@@ -94,8 +94,17 @@ class NewCall:
 
 def epoch(conn: db.Conn) -> int:
     """Raised by a restore from backup, so that nodes refuse what an older cloud asked for."""
-    value = conn.execute(sa.select(facts.c.value).where(facts.c.name == "epoch")).scalar()
-    return int(value) if value is not None else 1
+    return fact(conn, "epoch") or 1
+
+
+def fact(conn: db.Conn, name: str) -> int | None:
+    value = conn.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+    return int(value) if value is not None else None
+
+
+def set_fact(tx: db.Tx, name: str, value: int) -> None:
+    if not tx.update(facts, {"name": name}, value=value):
+        tx.insert(facts, name=name, value=value)
 
 
 def register(tx: db.Tx, name: str) -> None:

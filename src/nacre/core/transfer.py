@@ -1,23 +1,30 @@
-"""Copies a cloud's SQLite database into an empty PostgreSQL: all or nothing, in one transaction of the target.
+"""Copies a cloud's database: from SQLite into an empty PostgreSQL (`copy`), and from either into a SQLite file of its own (`snapshot`).
 
-The source is held by its write lock from the first row to the commit, so nothing changes meanwhile. Tables are made by the steps of the
-schema, filled in the order of their references, read back and compared by count and checksum; sequences continue where the source was.
+`copy` is all or nothing, in one transaction of the target. The source is held by its write lock from the first row to the commit, so
+nothing changes meanwhile. Tables are made by the steps of the schema, filled in the order of their references, read back and compared by
+count and checksum; sequences continue where the source was.
 An interrupted copy leaves nothing behind, because PostgreSQL rolls it back. A complete one carries a mark until a cloud starts on it:
 if the switch to it never happened the source went on, so the copy is old, and the next one replaces it.
+
+`snapshot` disturbs nobody: of SQLite it is SQLite's own backup, of PostgreSQL the rows that one transaction sees, by the same routine.
+Journal lines of PostgreSQL are put in the order of their ids there, and readers of the journal go back to the first that they have not read.
 
 Times of leases are translated: SQLite counts from the machine's boot, PostgreSQL in its own time. Who held a lease has ended, so leases
 are left out and running tasks are free at once; what waits goes on waiting for as long as it had left.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from nacre.core import clock, leases, postgresql, schema
+from nacre.core import clock, journal, leases, nodes, postgresql, schema
 from nacre.core.db import Database, Who, metadata
 from nacre.core.postgresql import Unsuitable
 
@@ -50,15 +57,65 @@ def copy(source: Database, target: Database, who: Who, mark: str) -> dict[str, i
         _clear(conn)
         schema.upgrade_within(conn)
         shift = leases.now(conn)[1] - clock.boottime()
-        counts = {}
+        counts = _fill(tx.conn, conn, lambda table, rows: _translated(table, rows, shift))
         for table in metadata.sorted_tables:
-            poured = _pour(table, _translated(table, _rows(tx.conn, table), shift), conn)
             _continue_sequence(conn, table)
-            if _summed(_rows(conn, table)) != poured:
-                raise Unsuitable(f"what was written to table {table.name} is not what is read back")
-            counts[table.name] = poured.rows
         postgresql.mark_copy(conn, mark)
     return counts
+
+
+def snapshot(source: Database, path: Path) -> None:
+    """The whole database as it is at one moment, in a new SQLite file. Raises Unsuitable."""
+    path.unlink(missing_ok=True)
+    if source.sqlite:
+        with closing(sqlite3.connect(f"file:{source.url.database}?mode=ro", uri=True)) as read, closing(sqlite3.connect(path)) as file:
+            read.backup(file)
+        return _in_one_file(path)
+    if schema.current(source) != schema.head():
+        raise Unsuitable(f"the cloud's database is at step {schema.current(source) or 'none'} of its schema, and this program is at {schema.head()}")
+    target = Database(f"sqlite:///{path}")
+    try:
+        schema.upgrade(target)
+        one_view = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with source.answering(), source.engine.connect().execution_options(**one_view) as conn, target.engine.connect() as plain:
+            made = plain.execution_options(nacre_write=True)
+            with conn.begin(), made.begin():
+                _fill(conn, made, _by_ids)
+                _go_back(made, list(conn.execute(sa.select(journal.cursors))), conn)
+    finally:
+        target.close()
+        Path(f"{path}.lock").unlink(missing_ok=True)
+    _in_one_file(path)
+
+
+def _in_one_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA journal_mode=DELETE").close()
+
+
+def _fill(source: sa.Connection, target: sa.Connection, translated: Callable[[sa.Table, Rows], Rows]) -> dict[str, int]:
+    """Every row of `source` into the empty tables of `target`, read back and compared; rows by table."""
+    counts = {}
+    for table in metadata.sorted_tables:
+        poured = _pour(table, translated(table, _rows(source, table)), target)
+        if _summed(_rows(target, table)) != poured:
+            raise Unsuitable(f"what was written to table {table.name} is not what is read back")
+        counts[table.name] = poured.rows
+    return counts
+
+
+def _by_ids(table: sa.Table, rows: Rows) -> Rows:
+    for row in rows:
+        yield {**row, "xid": 0} if table in (journal.lines, journal.cursors) else row
+
+
+def _go_back(target: sa.Connection, cursors: list[Any], source: sa.Connection) -> None:
+    lines = journal.lines.c
+    for cursor in cursors:
+        unread = sa.select(sa.func.min(lines.id)).where(sa.tuple_(lines.xid, lines.id) > (cursor.xid, cursor.id))
+        first = source.execute(unread).scalar()
+        if first is not None and first <= cursor.id:
+            target.execute(journal.cursors.update().where(journal.cursors.c.reader == cursor.reader).values(id=first - 1))
 
 
 def _clear(conn: sa.Connection) -> None:
@@ -120,6 +177,8 @@ def _continue_sequence(conn: sa.Connection, table: sa.Table) -> None:
     if column is None:
         return
     highest = conn.execute(sa.select(sa.func.max(column))).scalar()
+    floor = nodes.fact(conn, f"numbers:{table.name}")
+    highest = max(highest or 0, floor - 1) if floor is not None else highest
     sequence = conn.execute(sa.text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": f'"{table.name}"', "column": column.name}).scalar()
     if highest is not None and sequence is not None:
         conn.execute(sa.text("SELECT setval(CAST(:sequence AS regclass), :highest)"), {"sequence": sequence, "highest": highest})

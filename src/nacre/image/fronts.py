@@ -22,6 +22,21 @@ def known(conn: db.Conn) -> set[str]:
     return set(conn.execute(sa.select(tables.images.c.id).where(tables.images.c.deleted_at.is_(None))).scalars())
 
 
+def with_data(conn: db.Conn) -> list[tuple[str, str]]:
+    """(store, image) of all data that is whole."""
+    c = tables.locations.c
+    placed = list(conn.execute(sa.select(c.store, c.image_id).where(c.status == "active")))
+    i = tables.images.c
+    whole = sa.select(i.id).where(i.status.in_(("active", "deactivated")), i.id.not_in(sa.select(c.image_id)))
+    return [(row.store, row.image_id) for row in placed] + [("file", image_id) for image_id in conn.execute(whole).scalars()]
+
+
+def restored(tx: db.Tx) -> None:
+    """After a restore nobody brings data any more."""
+    coming = tables.images.c.status.in_(("saving", "uploading", "importing"))
+    tx.execute(tables.images.update().where(coming).values(status="queued", upload=None))
+
+
 def compared(cloud: Cloud, conn: db.Conn) -> tuple[list[str], list[str]]:
     """(images whose data is not there, data that no image has). Neither is repaired: data is not ours to make or to judge."""
     known, lost, strange = {row.id for row in conn.execute(sa.select(tables.images.c.id))}, set(), set()

@@ -2,7 +2,8 @@
 
 A boot is told from the last one by the kernel's boot id and the start of process 1: a sandboxed host has a process 1 of its own, and
 when that dies its guests die too. After a boot a guest starts only if a document fetched since names this host for it and wants it
-running; what was wanted before the boot may have been moved elsewhere meanwhile. A start that fails (the wires or libvirtd are not
+running; what was wanted before the boot may have been moved elsewhere meanwhile. A guest that is wanted here and off, has its disk here
+and is not known to libvirt (its cloud was restored from a backup) is defined again. A start that fails (the wires or libvirtd are not
 ready yet) is tried again for a minute, each time by the newest documents. The boot is marked as dealt with when every such guest was
 started, is not wanted any more, or failed for good. Until then the agent does not tell which guests it sees: that they are off after a
 boot is nobody's wish.
@@ -19,7 +20,7 @@ import msgspec
 from nacre.node.calls import Calls
 from nacre.node.deadline import Deadline
 from nacre.node.fences import write_file
-from nacre.node.hypervisor.driver import Hypervisor, SeenServer, ServerSpec
+from nacre.node.hypervisor.driver import Hypervisor, SeenServer, ServerSpec, Wanted
 from nacre.node.wires.driver import Document
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,18 @@ def this_boot() -> str:
     return f"{kernel} {started}"
 
 
-def to_start(host: str, documents: Mapping[str, Document], seen: Mapping[str, SeenServer]) -> list[str]:
-    """Ids of the servers that should run on `host` and do not."""
-    return [
-        server_id
-        for server_id, document in documents.items()
-        if document.body.get("host") == host
-        and document.body.get("power") == "running"
-        and (server_id not in seen or seen[server_id].power not in ("running", "paused"))
-    ]
+def to_start(host: str, documents: Mapping[str, Document], seen: Mapping[str, SeenServer]) -> dict[str, Wanted]:
+    """Ids of the servers that should run on `host` and do not, or should be there, off, and are not."""
+    found: dict[str, Wanted] = {}
+    for server_id, document in documents.items():
+        if document.body.get("host") != host:
+            continue
+        if document.body.get("power") == "running":
+            if server_id not in seen or seen[server_id].power not in ("running", "paused"):
+                found[server_id] = "running"
+        elif server_id not in seen:
+            found[server_id] = "shutdown"
+    return found
 
 
 class AfterBoot:
@@ -89,9 +93,10 @@ class AfterBoot:
 
     def _start(self, server_id: str) -> None:
         document = self._documents.get(server_id)
-        if document is not None and to_start(self.host, {server_id: document}, {}):
+        power = to_start(self.host, {server_id: document}, {}).get(server_id) if document is not None else None
+        if document is not None and power is not None:
             try:
-                seen = self.hypervisor.start_again(msgspec.convert(document.body["spec"], ServerSpec), Deadline(_LIMIT))
+                seen = self.hypervisor.start_again(msgspec.convert(document.body["spec"], ServerSpec), power, Deadline(_LIMIT))
                 log.info("after the boot: server %s %s", server_id, "has no disk here" if seen is None else seen.power)
             except Exception as error:
                 if time.monotonic() < self._until:

@@ -87,6 +87,14 @@ def verbs(hypervisor: Hypervisor, fences: Fences, dial: Callable[[str], Far], up
         args = msgspec.convert(call.args, _ConsoleLog)
         return {"output": hypervisor.console_log(args.server_id, args.lines)}
 
+    def ensure_copies(call: Call, deadline: Deadline) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.to_builtins(hypervisor.ensure_copies(str(call.args["server_id"]), deadline))
+        return found
+
+    def absent_copies(call: Call, deadline: Deadline) -> dict[str, Any]:
+        hypervisor.absent_copies(str(call.args["server_id"]))
+        return {}
+
     def ensure_console(call: Call, deadline: Deadline) -> dict[str, Any]:
         args = msgspec.convert(call.args, _EnsureConsole)
         found = hypervisor.console(args.server_id, args.kind)
@@ -106,6 +114,8 @@ def verbs(hypervisor: Hypervisor, fences: Fences, dial: Callable[[str], Far], up
         "absent_server": Verb(absent_server, "server_id"),
         **_changes(hypervisor, upload),
         "console_log": Verb(console_log, "server_id", change=False),
+        "ensure_copies": Verb(ensure_copies, "server_id", change=False),
+        "absent_copies": Verb(absent_copies, "server_id", change=False),
         "ensure_console": Verb(ensure_console, "server_id", change=False),
     }
 

@@ -52,11 +52,11 @@ class Gated(FakeHypervisor):
         finally:
             self.at_once -= 1
 
-    def start_again(self, spec: ServerSpec, deadline: Deadline) -> SeenServer | None:
+    def start_again(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer | None:
         if self.refusals:
             self.refusals -= 1
             raise NodeError("there is no bridge yet")
-        return super().start_again(spec, deadline)
+        return super().start_again(spec, power, deadline)
 
     def ensure_server(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer:
         self.began.append(f"server {spec.number}")

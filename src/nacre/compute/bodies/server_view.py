@@ -59,7 +59,7 @@ def detail(found: Detail, url: str, version: Version, may: Collection[str], *, o
     }  # fmt: skip
     if status in _PROGRESS:
         shown["progress"] = 0
-    if status in ("ERROR", "DELETED") and row.fault:
+    if row.fault and (status in ("ERROR", "DELETED") or _stands(row)):
         shown["fault"] = _fault(row, EXTENDED in may)
     groups = list(dict.fromkeys(name for port in found.ports for name in port.security_groups))
     if groups:
@@ -120,6 +120,11 @@ def _flavor(row: db.Row, url: str, version: Version, specs: bool) -> dict[str, A
     if version >= (2, 47):
         return flavors.embedded(row.flavor, specs)
     return {"id": row.flavor_id, "links": [{"rel": "bookmark", "href": f"{url}/flavors/{row.flavor_id}"}]}
+
+
+def _stands(row: db.Row) -> bool:
+    """Whether a fault still says what is wrong with a server that is not ERROR."""
+    return bool(row.fault.get("stands")) and (row.launched_at is None or row.launched_at.isoformat() < row.fault["created"])
 
 
 def _fault(row: db.Row, cause: bool) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from nacre.node.disks.config_drive import ConfigDrives
 from nacre.node.disks.image_cache import QEMU_USER, ImageCache, sync_folder
 from nacre.node.hypervisor.driver import ImageSpec, ServerSpec
 
+COPIES = "copies"  # of all disks, for a backup
 _GB = 1 << 30
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -50,7 +51,7 @@ class FileDisks:
         self.cache.recover()
         for part in self.instances.glob("*/*.part"):
             part.unlink(missing_ok=True)
-        for tree in self.instances.glob(f"*/{config_drive.TREE}"):
+        for tree in [*self.instances.glob(f"*/{config_drive.TREE}"), *self.instances.glob(f"*/{COPIES}")]:
             shutil.rmtree(tree, ignore_errors=True)
 
     def has_root(self, server_id: str) -> bool:

@@ -108,6 +108,20 @@ class Resources(msgspec.Struct, frozen=True):
     uptime: str
 
 
+class Copied(msgspec.Struct, frozen=True):
+    """A raw copy of a disk of `size` bytes; `base`: the name of the base that the disk lies over."""
+
+    size: int
+    base: str | None = None
+
+
+class Copies(msgspec.Struct, frozen=True):
+    """Copies of a guest's disks, of one moment, in `folder`, by the disks' names."""
+
+    folder: str
+    disks: dict[str, Copied] = {}
+
+
 class Console(msgspec.Struct, frozen=True):
     """`at`: the unix socket of a screen or its address and port, or the terminal (a character device) of a serial line, whose output is
     also in `log`."""
@@ -134,12 +148,12 @@ class Hypervisor(Protocol):
         """Disks and domain exist, and a guest that was off is now in `power`. One that is on is left as it is, except that
         `running` resumes a paused one."""
 
-    def start_again(self, spec: ServerSpec, deadline: Deadline) -> SeenServer | None:
-        """After a boot of the machine: as ensure_server running, but None if the guest's root disk is not here; never makes one."""
+    def start_again(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer | None:
+        """After a boot of the machine: as ensure_server, but None if the guest's root disk is not here; never makes one."""
 
     def ensure_power(self, server_id: str, power: Wanted, deadline: Deadline, *, hard: bool = False, timeout: float = 60) -> Power:
-        """`shutdown` asks the guest and takes its power away after `timeout` seconds (at once if `hard`). `suspended` keeps its memory
-        on disk; `running` goes on from there."""
+        """`shutdown` asks the guest and takes its power away after `timeout` seconds (at once if `hard`); one that is not here is off.
+        `suspended` keeps its memory on disk; `running` goes on from there."""
 
     def incarnation(self, server_id: str) -> str | None:
         """A token that differs for every start of this guest; None when it is off or unknown."""
@@ -153,6 +167,11 @@ class Hypervisor(Protocol):
     def snapshot(self, server_id: str, power: Power, deadline: Deadline) -> AbstractContextManager[IO[bytes]]:
         """The guest's root disk of one moment as a qcow2 without a backing file, gone with the context. A guest that runs is paused
         while it is read and then in `power` again."""
+
+    def ensure_copies(self, server_id: str, deadline: Deadline) -> Copies:
+        """Copies of all its disks, of one moment, in place of those before; the guest does not notice. None of a server that is not here."""
+
+    def absent_copies(self, server_id: str) -> None: ...
 
     def ensure_backup(self, server_id: str, deadline: Deadline) -> None:
         """A copy of the root disk of a guest that is off lies beside it; one that is there stays as it is."""

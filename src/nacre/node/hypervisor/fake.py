@@ -18,6 +18,7 @@ from nacre.node.deadline import Deadline, NodeError
 from nacre.node.hypervisor.driver import (
     Console,
     ConsoleKind,
+    Copies,
     ImageSpec,
     PortSpec,
     Power,
@@ -97,12 +98,14 @@ class FakeHypervisor:
             self._keep(guest)
             return SeenServer(guest.power, spec.domain)
 
-    def start_again(self, spec: ServerSpec, deadline: Deadline) -> SeenServer | None:
-        return self.ensure_server(spec, "running", deadline) if spec.id in self._guests else None
+    def start_again(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer | None:
+        return self.ensure_server(spec, power, deadline) if spec.id in self._guests else None
 
     def ensure_power(self, server_id: str, power: Wanted, deadline: Deadline, *, hard: bool = False, timeout: float = 60) -> Power:
         self._take_time(deadline)
         with self._lock:
+            if power == "shutdown" and server_id not in self._guests:
+                return "shutdown"
             guest = self._guest(server_id)
             if power == "suspended" and guest.power in ("shutdown", "crashed"):
                 raise NodeError("a guest that is off cannot be suspended")
@@ -138,6 +141,14 @@ class FakeHypervisor:
         with self._lock:
             self._guest(server_id)
         yield io.BytesIO(struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 0, 0, 16, 1 << 20, 0, 1, 3 << 16, 1 << 16, 1, 0, 0) + b"\0" * (4 << 16))
+
+    def ensure_copies(self, server_id: str, deadline: Deadline) -> Copies:
+        """Pretended disks hold nothing."""
+        self._take_time(deadline)
+        return Copies(server_id)
+
+    def absent_copies(self, server_id: str) -> None:
+        pass
 
     def ensure_backup(self, server_id: str, deadline: Deadline) -> None:
         self._take_time(deadline)

@@ -28,11 +28,23 @@ from nacre.node.commands import CommandFailed, run
 from nacre.node.deadline import Deadline, NodeError, Unreachable
 from nacre.node.disks import copies
 from nacre.node.disks import survey as files
-from nacre.node.disks.file import FileDisks
-from nacre.node.hypervisor import machine, probe, survey
+from nacre.node.disks.file import COPIES, FileDisks
+from nacre.node.hypervisor import copying, machine, probe, survey
 from nacre.node.hypervisor.console_logs import ConsoleLogs
 from nacre.node.hypervisor.domain_xml import Machine, console_of, domain_xml, nic_xml, screen_moved
-from nacre.node.hypervisor.driver import Console, ConsoleKind, ImageSpec, PortSpec, Power, Resources, SeenAll, SeenServer, ServerSpec, Wanted
+from nacre.node.hypervisor.driver import (
+    Console,
+    ConsoleKind,
+    Copies,
+    ImageSpec,
+    PortSpec,
+    Power,
+    Resources,
+    SeenAll,
+    SeenServer,
+    ServerSpec,
+    Wanted,
+)
 from nacre.node.trace import noted
 
 log = logging.getLogger(__name__)
@@ -214,10 +226,12 @@ class LibvirtHypervisor:
             self._start(domain, power)
         return SeenServer(self._power(domain), domain.name())
 
-    def start_again(self, spec: ServerSpec, deadline: Deadline) -> SeenServer | None:
-        return self.ensure_server(spec, "running", deadline) if self.disks.has_root(spec.id) else None
+    def start_again(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer | None:
+        return self.ensure_server(spec, power, deadline) if self.disks.has_root(spec.id) else None
 
     def ensure_power(self, server_id: str, power: Wanted, deadline: Deadline, *, hard: bool = False, timeout: float = 60) -> Power:
+        if power == "shutdown" and self._find(server_id) is None:
+            return "shutdown"
         domain = self._known(server_id)
         if power == "shutdown":
             self._shut_down(domain, deadline, 0 if hard else timeout)
@@ -284,6 +298,16 @@ class LibvirtHypervisor:
                 log.warning("guest %s stays paused: %s", mark.parent.name, error)
             else:
                 mark.unlink(missing_ok=True)
+
+    def ensure_copies(self, server_id: str, deadline: Deadline) -> Copies:
+        folder, domain = self.disks.folder(server_id), self._find(server_id)
+        if domain is None or not folder.exists():
+            return Copies(str(folder / COPIES))
+        with _told("the guest's disks could not be copied"):
+            return copying.ensure(domain, folder, deadline)
+
+    def absent_copies(self, server_id: str) -> None:
+        copying.absent(self.disks.folder(server_id))
 
     def ensure_backup(self, server_id: str, deadline: Deadline) -> None:
         copies.ensure_backup(self._off(server_id), deadline)
@@ -386,6 +410,7 @@ class LibvirtHypervisor:
     def _suspend(self, domain: Any) -> None:
         with _told("the guest could not be suspended"):
             if domain.isActive():
+                copying.let_go(domain)
                 domain.managedSave(0)
             elif not domain.hasManagedSaveImage():
                 raise NodeError("a guest that is off cannot be suspended")
