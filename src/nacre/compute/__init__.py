@@ -14,4 +14,6 @@ from nacre.compute.restored import on_hosts, restored
 from nacre.compute.service.consoles import spend as spend_console
 from nacre.compute.service.explain import explain_all
 
-__all__ = ["DOCUMENTS", "config_drive", "explain_all", "keep_password", "metadata", "on_hosts", "port_used_by", "reported", "restored", "spend_console"]
+__all__ = [
+    "DOCUMENTS", "config_drive", "explain_all", "keep_password", "metadata", "on_hosts", "port_used_by", "reported", "restored", "spend_console",
+]  # fmt: skip
