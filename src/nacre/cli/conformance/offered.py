@@ -27,9 +27,9 @@ _ACTIONS: Mapping[str, tuple[str, Any]] = {
     "rescue": ("rescue", {}),
     "snapshot": ("createImage", {"name": "x"}),
 }
-_CONSOLES = {"vnc_console": ("vnc", "novnc"), "serial_console": ("serial", "serial"), "spice_console": ("spice", "spice-html5")}
-# What only a look at a guest tells.
-FIXED = {"disk_config": True, "metadata_service": True, "config_drive": True, "enable_instance_password": True, "personality": True}
+_CONSOLES = {"vnc_console": ("vnc", "novnc"), "serial_console": ("serial", "serial")}
+# What only a guest that runs could tell.
+FIXED = {"spice_console": False, "disk_config": True, "metadata_service": True, "config_drive": True, "enable_instance_password": True, "personality": True}
 _MISSING = ("There is no such action", "The resource could not be found.")
 
 
