@@ -1,14 +1,23 @@
+import asyncio
 import contextlib
 import json
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nacre.node.metadata import Metadata
-from nacre.node.metadata_child import length_of, page, target_of
+from nacre import guest
+from nacre.node.metadata import Metadata, send_frame
+from nacre.node.metadata_child import length_of, main, page, target_of
 from nacre.node.wires.driver import ControlPlaneDown
 
+CURL = Path(guest.__file__).with_name("files") / "root/usr/bin/curl"
 FILES = {
     "openstack/latest/meta_data.json": "{}",
     "openstack/2018-08-27/meta_data.json": "{}",
@@ -76,6 +85,49 @@ def test_what_a_guest_leaves_is_what_it_reads_next(tmp_path: Path) -> None:
     assert service._look_up("network", "n", "10.0.0.5")[1] == {"openstack/latest/password": "secret"}
     control.down = True
     assert service._left("network", "n", "10.0.0.5", "other") == 503
+
+
+class Guests(threading.Thread):
+    """The child over loopback, its questions answered here; `told` are the questions."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.parent, self.theirs = socket.socketpair()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.told: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        threading.Thread(target=lambda: asyncio.run(main(self.theirs.detach())), daemon=True).start()
+        send_frame(self.parent, {"listen": ("network", "n")}, [self.listener.fileno()])
+        with self.parent.makefile("rb") as stream:
+            while len(head := stream.read(4)) == 4:
+                message = json.loads(stream.read(struct.unpack("!I", head)[0]))
+                self.told.append(message)
+                known = [one["password"] for one in self.told if "password" in one]
+                status = 409 if "password" in message and len(known) > 1 else 200
+                send_frame(self.parent, {"answer": message["number"], "status": status, "files": {"openstack/latest/password": "".join(known[:1])}})
+
+
+def test_a_guest_posts_a_password_with_its_curl() -> None:
+    guests = Guests()
+    guests.start()
+    at = f"http://127.0.0.1:{guests.port}/openstack/latest"
+
+    def curl(*words: str) -> subprocess.CompletedProcess[str]:
+        wget = "#!/bin/sh\nexec busybox wget \"$@\"\n"
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "wget").write_text(wget)
+            Path(folder, "wget").chmod(0o755)
+            return subprocess.run(["sh", str(CURL), *words], env={"PATH": f"{folder}:{os.environ['PATH']}"}, capture_output=True, text=True,
+                                  timeout=30, check=False)  # fmt: skip
+
+    assert curl("-X", "POST", "-d", "s3cret&=", f"{at}/password").returncode == 0
+    assert curl("-sS", f"{at}/password").stdout == "s3cret&="
+    for wrong in (("-d", "again", f"{at}/password"), ("-d", "x", f"{at}/meta_data.json"), ("-d", "x" * 1021, f"{at}/password"), ("-X", "PUT", at)):
+        assert curl(*wrong).returncode != 0
+    assert [one["password"] for one in guests.told if "password" in one] == ["s3cret&=", "again"]
+    guests.parent.close()
 
 
 def test_lengths() -> None:

@@ -29,7 +29,8 @@ _ACTIONS: Mapping[str, tuple[str, Any]] = {
 }
 _CONSOLES = {"vnc_console": ("vnc", "novnc"), "serial_console": ("serial", "serial")}
 # What only a guest that runs could tell.
-FIXED = {"spice_console": False, "disk_config": True, "metadata_service": True, "config_drive": True, "enable_instance_password": True, "personality": True}
+FIXED = {"spice_console": False, "disk_config": True, "metadata_service": True, "config_drive": True, "enable_instance_password": True,
+         "personality": True}  # fmt: skip
 _MISSING = ("There is no such action", "The resource could not be found.")
 
 
