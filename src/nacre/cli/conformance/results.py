@@ -7,6 +7,7 @@ keeps tests from running without a line of its own.
 
 import json
 import re
+import shlex
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -154,7 +155,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        return " ".join(("./nacre conformance", *self.selection.words))
+        return shlex.join(("./nacre", "conformance", *self.selection.words))
 
     def services(self) -> list[str]:
         return sorted({service(name) for name in self.outcomes})
