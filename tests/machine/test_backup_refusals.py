@@ -106,8 +106,8 @@ def repacked(path: Path, **changed: object) -> Path:
 def test_files_that_will_not_do(course: Course, file: Path, tmp_path: Path) -> None:
     whole, home = file.read_bytes(), tmp_path / "home"
     bad = tmp_path / "bad"
-    wanted = {b"": "is no backup of Nacre", b"GIF89a": "is no backup of Nacre", whole[: len(whole) // 2]: "is damaged", whole[:-3]: "is damaged",
-              whole[:9000] + b"\0" * 100 + whole[9100:]: "is damaged"}  # fmt: skip
+    wanted = {b"": "is no backup of Nacre", b"GIF89a": "is no backup of Nacre", whole[: len(whole) // 2]: "damaged", whole[:-3]: "damaged",
+              whole[:9000] + b"\0" * 100 + whole[9100:]: "damaged"}  # fmt: skip
     for content, why in wanted.items():
         bad.write_bytes(content)
         assert why in (told := refused(course, "restore", str(bad), home=home)) and told.endswith("Nothing has changed."), content[:10]
