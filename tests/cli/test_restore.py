@@ -1,6 +1,8 @@
 """The last part of a restore, interrupted at every move; and what becomes of a configuration."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,21 @@ def test_interrupted_at_any_move(home: Home, at: int, monkeypatch: pytest.Monkey
             pass
     swap.finish(home)
     assert files(home) == WANTED
+
+
+def test_images_on_a_file_system_of_their_own(home: Home) -> None:
+    place = home.path / "images"
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
+    try:
+        source = home.path / swap.READY / "images/one"
+        with source.open("r+b") as file:
+            file.truncate(1 << 24)
+        os.chown(source, 65534, 65534)
+        swap.finish(home)
+        made = (place / "one").stat()
+        assert (made.st_uid, made.st_size, made.st_blocks * 512 < 1 << 20) == (65534, 1 << 24, True)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_an_option_is_taken_out() -> None:

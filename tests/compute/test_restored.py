@@ -148,6 +148,7 @@ def test_old_fences_are_refused_and_nobody_holds_anything(world: World, snapshot
         assert conn.execute(sa.select(tables.server_seen)).first() is None
         assert conn.execute(sa.select(tasks.tasks.c.id).where(tasks.tasks.c.state.in_(tasks.OPEN))).first() is None
     assert program.settle_backup(snapshot, WHEN, backup.There([server], ["nacre-1"])) > now.epoch, "each restore has its own"
+    assert program.settle_backup(snapshot, WHEN, backup.There([server], ["nacre-1"], 1 << 40)) == (1 << 40) + 1, "hosts may be further on"
     assert restored(world, second, server).epoch >= now.epoch
     world.delete(server)
     harness.settle(world.stage)

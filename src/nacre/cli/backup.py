@@ -14,6 +14,7 @@ import json
 import os
 import re
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -55,6 +56,7 @@ class Progress:
 def run(home: Home, file: Path, *, disks: bool) -> str:
     """What was done, in a sentence. Raises Trouble: then no file is left."""
     config = _checked(home, disks)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = Progress()
     try:
         with _alone(home), Conversation(home) as job, ExitStack() as held:

@@ -203,7 +203,7 @@ def _unprivileged_job(job: str, home: Home, config: Config) -> None:
         case "backup":
             program.backup(home, config, map(json.loads, sys.stdin), lambda answer: print(json.dumps(answer), flush=True))
         case "settle-backup":
-            there = program.backups.There(order["there"], order["hosts"])
+            there = program.backups.There(order["there"], order["hosts"], order["epoch"])
             print(program.settle_backup(home.reach / order["file"], order["when"], there))
         case "node-token":
             print(program.node_token(home, config, int(order["seconds"])))

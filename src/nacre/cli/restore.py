@@ -14,6 +14,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -55,6 +56,7 @@ def run(home: Home, file: Path) -> str:
     """What was done, in sentences. Raises Trouble: then nothing has changed."""
     if os.geteuid():
         raise Trouble("This needs root: type  sudo ./nacre restore")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with layout.exclusive(home):
         swap.finish(home)
         fresh = _fits(home)
@@ -300,7 +302,8 @@ def _settle(home: Home, manifest: Manifest, found: Found, config: Config) -> Non
     """Raises Unusable."""
     there = set(found.servers) | {path.parent.name for path in (home.path / "hosts").glob("*/instances/*/disk")}
     there |= {path.stem for path in (home.path / "hosts").glob("*/node/guests/*.json")}
-    order = {"file": f"{STAGING}/{backup.DATABASE}", "when": manifest.made, "there": sorted(there),
+    followed = [int(path.read_text() or 0) for path in (home.path / "hosts").glob("*/node/documents/epoch")]
+    order = {"file": f"{STAGING}/{backup.DATABASE}", "when": manifest.made, "there": sorted(there), "epoch": max(followed, default=0),
              "hosts": [host_name(number) for number in all_numbers(config)]}  # fmt: skip
     done = subprocess.run(supervisor.command(home, "job", "settle-backup"), input=json.dumps(order), capture_output=True, text=True,
                           env=supervisor.ENVIRONMENT, cwd="/", timeout=_LIMIT, check=False)  # fmt: skip

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from nacre.cli import layout
 from nacre.core.config import Home
+from nacre.node.commands import run
 
+_LIMIT = 6 * 3600
 READY, PLAN = "restore.ready", "plan.json"
 
 
@@ -54,5 +56,6 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:  # images or servers may be on a file system of their own
             raise
-        shutil.move(source, target)
+        run(["cp", "-a", "--sparse=always", str(source), str(target)], timeout=_LIMIT)
+        shutil.rmtree(source) if source.is_dir() else source.unlink()
 

@@ -75,6 +75,7 @@ class Writer:
         with self._told():
             pipe: Any = _Pipe(self._packer.stdin)
             self._tar = tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_CHUNK)  # noqa: SIM115
+            self._tar.copybufsize = _CHUNK  # type: ignore[attr-defined]
         self.add(MANIFEST, msgspec.json.encode(manifest))
 
     def __enter__(self) -> Self:
@@ -85,7 +86,11 @@ class Writer:
             return
         self.part.unlink(missing_ok=True)
         self._packer.kill()
-        self._packer.communicate()
+        self._packer.wait()
+        for pipe in (self._packer.stdin, self._packer.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
         os.close(self._fd)
         self._fd = -1
 
@@ -221,7 +226,9 @@ class Reader:
             name, file = next(self._entries)
             told = json.loads(file.read(_LARGEST_TEXT)) if name == MANIFEST else {}
             number = told.get("format")
-        except (Unusable, StopIteration, ValueError, AttributeError):
+        except Unusable as error:
+            raise Unusable(f"{self.path} is no backup of Nacre, or a damaged one") from error
+        except (StopIteration, ValueError, AttributeError):
             number = None
         if not isinstance(number, int):
             raise Unusable(f"{self.path} is no backup of Nacre")

@@ -107,17 +107,18 @@ def serve(session: Session, questions: Iterable[dict[str, Any]], tell: Callable[
 
 @dataclass(frozen=True)
 class There:
-    """The servers that have a disk on one of the hosts of which that is known."""
+    """The servers that have a disk on one of the `hosts` of which that is known; the highest epoch that these have followed."""
 
     servers: Collection[str]
     hosts: Collection[str]
+    epoch: int = 0
 
 
 def settle(database: Database, when: str, there: There, contents: Contents) -> int:
     """Makes a snapshot taken at `when` a database to start on; its epoch. Harmless to repeat."""
     schema.upgrade(database)
     with database.write(System(ids.request_id())) as tx:
-        raised = max(nodes.epoch(tx) + 1, int(time.time()))
+        raised = max(nodes.epoch(tx) + 1, there.epoch + 1, int(time.time()))
         nodes.set_fact(tx, "epoch", raised)
         on_hosts = contents.servers(tx.conn)
         lost = {server["id"] for server in on_hosts if server["host"] in there.hosts and server["id"] not in there.servers}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nacre.node.disks import overlay, ranges
+from nacre.node.deadline import Deadline
+from nacre.node.disks import copies, overlay, ranges
 
 
 def sparse(path: Path, size: int, writes: list[tuple[int, bytes]]) -> Path:
@@ -49,6 +50,16 @@ def test_a_disk_goes_through(tmp_path: Path, size: int) -> None:
     same = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", str(disk), str(made)], capture_output=True, text=True, check=False)
     assert same.returncode == 0, same.stdout + same.stderr
     assert made.stat().st_blocks * 512 < disk.stat().st_blocks * 512 + (2 << 20), "what the base has is not in it"
+
+
+def test_a_raw_disk_is_copied_with_its_holes(tmp_path: Path) -> None:
+    disk = sparse(tmp_path / "disk", 1 << 33, [(0, b"head"), (1 << 30, b"x" * (5 << 20)), ((1 << 33) - 4, b"tail")])
+    with disk.open("rb") as source, (tmp_path / "copy").open("xb") as target:
+        copies.copy_sparse(source, target, Deadline(60))
+    made = tmp_path / "copy"
+    assert made.stat().st_size == 1 << 33 and made.stat().st_blocks <= disk.stat().st_blocks + 64
+    with disk.open("rb") as one, made.open("rb") as other:
+        assert list(ranges.differing(one, None, 1 << 33)) == list(ranges.differing(other, None, 1 << 33))
 
 
 def test_holes_are_not_read(tmp_path: Path) -> None:
