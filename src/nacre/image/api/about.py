@@ -26,9 +26,10 @@ def versions(call: Call) -> Reply:
 
 def show_schema(call: Call) -> Any:
     call.caller.require({})
-    found = SCHEMAS.get(call.path["name"])
+    name = call.route.path.removeprefix("/v2/schemas/").replace("{name}", call.path["name"])
+    found = SCHEMAS.get(name)
     if found is None:
-        raise NotFound(f"There is no schema {call.path['name']}")
+        raise NotFound(f"There is no schema {name}")
     return found
 
 

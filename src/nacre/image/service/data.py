@@ -151,7 +151,7 @@ async def stage(call: Call) -> None:
     size = announced(call.headers)
     image = await thread(allow, call.caller, call.path["image_id"], "uploading")
     _octets(call)
-    await upload(call, image, size, stores.staging(call.cloud))
+    await upload(call, image, size, stores.passing(call.cloud, stores.STAGING))
 
 
 def _octets(call: Call) -> None:

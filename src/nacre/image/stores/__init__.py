@@ -1,4 +1,5 @@
-"""Stores: where the bytes of images are. `enabled_backends` names them; one more, `os_glance_staging_store`, holds what was staged.
+"""Stores: where the bytes of images are. `enabled_backends` names them; two more, under upstream's names, hold what was staged for an import
+and what the import made of it.
 
 A row of `image_locations` says that an image's data is in a store, at a `url` that only this store understands. The contract (`Store`)
 is made for files and for object stores alike: data on its way in is a `Part`, made durable under a name of its own by `finish`; `publish`
@@ -14,7 +15,7 @@ from nacre.image.stores.contract import Gone, Part, Reader, Store
 from nacre.image.stores.file import FileStore
 from nacre.image.stores.web import WebStore
 
-STAGING = "os_glance_staging_store"
+STAGING, TASKS = "os_glance_staging_store", "os_glance_tasks_store"
 
 
 def all_of(cloud: Cloud) -> dict[str, Store]:
@@ -37,19 +38,21 @@ def default(cloud: Cloud) -> str:
 
 
 def files(cloud: Cloud) -> list[FileStore]:
-    """Every store of files, the staging one last."""
-    return [store for store in all_of(cloud).values() if isinstance(store, FileStore)] + [staging(cloud)]
+    """Every store of files, the passing ones last."""
+    return [store for store in all_of(cloud).values() if isinstance(store, FileStore)] + [passing(cloud, STAGING), passing(cloud, TASKS)]
 
 
-def staging(cloud: Cloud) -> FileStore:
-    made: FileStore | None = cloud.memory.get("staging store")
+def passing(cloud: Cloud, store_id: str) -> FileStore:
+    """The store that data passes through on its way to others."""
+    made: FileStore | None = cloud.memory.get(store_id)
     if made is None:
-        made = cloud.memory["staging store"] = FileStore(STAGING, Backend(), cloud.home.reach / "images" / "staging")
+        folder = {STAGING: "staging", TASKS: "tasks"}[store_id]
+        made = cloud.memory[store_id] = FileStore(store_id, Backend(), cloud.home.reach / "images" / folder)
     return made
 
 
 def named(cloud: Cloud, store_id: str) -> Store | None:
-    return staging(cloud) if store_id == STAGING else all_of(cloud).get(store_id)
+    return passing(cloud, store_id) if store_id in (STAGING, TASKS) else all_of(cloud).get(store_id)
 
 
-__all__ = ["STAGING", "FileStore", "Gone", "Part", "Reader", "Store", "WebStore", "all_of", "default", "files", "named", "staging"]
+__all__ = ["STAGING", "TASKS", "FileStore", "Gone", "Part", "Reader", "Store", "WebStore", "all_of", "default", "files", "named", "passing"]

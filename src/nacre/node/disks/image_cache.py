@@ -16,6 +16,7 @@ import os
 import pwd
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ _ZEROS = bytes(_CHUNK)
 _INSPECTION = Path(__file__).with_name("inspection.py")
 _HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 _FLAT = ("raw", "gpt", "iso")
-_QEMU_NAMES = {"vhd": "vpc"}
+_QEMU_NAMES = {"vhd": "vpc", "gpt": "raw"}
 _LARGEST = 16 << 40
 
 
@@ -122,10 +123,32 @@ class ImageCache:
                 raise NodeError(f"the host has no room for image {image.image_id}", str(error)) from error
             raise
 
+    @contextmanager
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> Iterator[IO[bytes]]:
+        """An image that is being imported, in another format, in a file that goes with the context. It has no hash yet, and nobody has
+        looked into it: an unprivileged child is the first to."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.folder) as part, tempfile.TemporaryFile(dir=self.folder) as target:
+            try:
+                self._fetch(image, part, deadline)
+                found, virtual_size = self._inspect(image, part, deadline)
+                self._convert(image, (found, virtual_size), part, target, deadline, wanted=wanted)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise NodeError(f"the host has no room for image {image.image_id}", str(error)) from error
+                raise
+            yield target
+
     def _download(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> None:
         if image.hash_algo not in _HASHES or not image.hash_value:
             raise NodeError(f"image {image.image_id} has no hash by which it could be verified")
-        digest, size = hashlib.new(image.hash_algo, usedforsecurity=False), 0
+        found = self._fetch(image, part, deadline)
+        if found != image.hash_value.lower():
+            raise NodeError(f"image {image.image_id} is damaged: its {image.hash_algo} differs", f"it is {found}")
+
+    def _fetch(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> str:
+        """Writes the image's bytes into `part`; their hash."""
+        digest, size = hashlib.new(image.hash_algo or "sha512", usedforsecurity=False), 0
         try:
             with noted(f"fetch image {image.image_id}"), self.fetch(image.image_id) as source:
                 while chunk := source.read(_CHUNK):
@@ -143,8 +166,7 @@ class ImageCache:
         part.flush()
         if image.size is not None and size != image.size:
             raise NodeError(f"image {image.image_id} is damaged: not the {image.size} bytes that it should have", f"{size} bytes came")
-        if digest.hexdigest() != image.hash_value.lower():
-            raise NodeError(f"image {image.image_id} is damaged: its {image.hash_algo} differs", f"it is {digest.hexdigest()}")
+        return digest.hexdigest()
 
     def _inspect(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> tuple[str, int]:
         confined.readable(part)
@@ -160,10 +182,11 @@ class ImageCache:
             raise NodeError(f"image {image.image_id}: a disk of {verdict['virtual_size']} bytes is too large")
         return verdict["format"], verdict["virtual_size"]
 
-    def _convert(self, image: ImageSpec, shape: tuple[str, int], part: IO[bytes], target: IO[bytes], deadline: Deadline) -> None:
+    def _convert(self, image: ImageSpec, shape: tuple[str, int], part: IO[bytes], target: IO[bytes], deadline: Deadline, *,
+                 wanted: str = "raw") -> None:  # fmt: skip
         confined.writable(target)
         found, virtual_size = shape
-        source = ["-f", _QEMU_NAMES.get(found, found), "-O", "raw", "-S", "64k", confined.path_of(part), confined.path_of(target)]
+        source = ["-f", _QEMU_NAMES.get(found, found), "-O", wanted, "-S", "64k", confined.path_of(part), confined.path_of(target)]
         try:
             confined.run(["qemu-img", "convert", *source], [part, target], deadline, largest_file=virtual_size + (64 << 20))
         except CommandFailed as error:

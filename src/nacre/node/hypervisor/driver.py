@@ -144,6 +144,9 @@ class Hypervisor(Protocol):
     def ensure_image(self, image: ImageSpec, deadline: Deadline) -> int:
         """The image lies ready for guests; its virtual size in bytes."""
 
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> AbstractContextManager[IO[bytes]]:
+        """An image that is being imported (it has no hash yet) in the format `wanted`, gone with the context."""
+
     def ensure_server(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer:
         """Disks and domain exist, and a guest that was off is now in `power`. One that is on is left as it is, except that
         `running` resumes a paused one."""

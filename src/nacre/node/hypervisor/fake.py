@@ -86,6 +86,11 @@ class FakeHypervisor:
         self._take_time(deadline)
         return image.size or 1 << 30
 
+    @contextmanager
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> Iterator[IO[bytes]]:
+        self._take_time(deadline)
+        yield io.BytesIO(f"{image.disk_format} as {wanted}".encode())
+
     def ensure_server(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer:
         self._take_time(deadline)
         with self._lock:

@@ -16,7 +16,7 @@ import logging
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -212,6 +212,9 @@ class LibvirtHypervisor:
 
     def ensure_image(self, image: ImageSpec, deadline: Deadline) -> int:
         return self.disks.cache.ensure(image, deadline)
+
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> AbstractContextManager[IO[bytes]]:
+        return self.disks.cache.converted(image, wanted, deadline)
 
     def ensure_server(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer:
         domain = self._find(spec.id)
