@@ -174,6 +174,12 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     filesystem_store_datadir: str | None = None
 
 
+class ImageCache(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of the images that lie ready on hosts."""
+
+    remove_unused_original_minimum_age_seconds: int = 86400
+
+
 class RegisteredLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a project may have where nothing else is said, under the names that are registered with identity; -1: any number. Sizes in MiB."""
 
@@ -230,6 +236,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ovs: Ovs = Ovs()
     QUOTAS: NetworkQuotas = NetworkQuotas()
     glance_store: GlanceStore = GlanceStore()
+    image_cache: ImageCache = ImageCache()
     registered_limits: RegisteredLimits = RegisteredLimits()
     import_filtering_opts: ImportFiltering = ImportFiltering()
     image_import_opts: ImageImport = ImageImport()

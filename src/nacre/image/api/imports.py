@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from nacre.core.errors import MethodNotAllowed
+from nacre.core.errors import BadRequest, MethodNotAllowed
 from nacre.core.http import Call
 from nacre.image.bodies import tasks as bodies
 from nacre.image.schema.check import check
@@ -42,7 +42,11 @@ def show_task(call: Call) -> dict[str, Any]:
     return bodies.task(tasks.show(call.caller, call.path["task_id"]))
 
 
-def no_task(call: Call) -> None:
-    """Upstream's own tasks are made by imports, and go by themselves."""
+def no_new_task(call: Call) -> None:
     call.caller.require({})
-    raise MethodNotAllowed("Tasks are made by imports and are removed by themselves; they can only be read.")
+    raise BadRequest("Tasks are made by imports: POST /v2/images/{image_id}/import makes one.")
+
+
+def no_end_of_task(call: Call) -> None:
+    call.caller.require({})
+    raise MethodNotAllowed("Tasks are removed by themselves; they can only be read.")

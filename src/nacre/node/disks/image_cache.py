@@ -6,6 +6,10 @@ hashed as they come; what does not match is thrown away before anything looks at
 file gets the base's name, and a base is never written again: guests' disks lie over it.
 
 A `.part` whose lock is free belongs to nobody: `recover` removes it.
+
+Beside a base lies its `.sum` (bases.py): what it was when it was made. A base that has become anything else is fetched again: the same
+image gives the same bytes, so the disks over it are whole again. `prune` removes bases that nobody has used for long, and when the disk is
+short sooner; what a disk or a domain needs, the caller says, stays.
 """
 
 import errno
@@ -17,14 +21,14 @@ import pwd
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
 from nacre.node.commands import CommandFailed
 from nacre.node.deadline import Deadline, NodeError
-from nacre.node.disks import confined
+from nacre.node.disks import bases, confined
 from nacre.node.hypervisor.driver import ImageSpec
 from nacre.node.trace import noted
 
@@ -46,10 +50,10 @@ Fetch = Callable[[str], AbstractContextManager[_Bytes]]
 
 
 class ImageCache:
-    """Bases in `folder`; `fetch(image id)` opens the bytes of an image."""
+    """Bases in `folder`; `fetch(image id)` opens the bytes of an image; `keep`: how long what nobody needs stays."""
 
-    def __init__(self, folder: Path, fetch: Fetch) -> None:
-        self.folder, self.fetch = folder, fetch
+    def __init__(self, folder: Path, fetch: Fetch, keep: bases.Keep = bases.Keep(86400.0, 0)) -> None:
+        self.folder, self.fetch, self.keep = folder, fetch, keep
 
     def path(self, image_id: str) -> Path:
         return self.folder / hashlib.sha1(image_id.encode(), usedforsecurity=False).hexdigest()
@@ -57,6 +61,7 @@ class ImageCache:
     def recover(self) -> None:
         """Removes what an earlier process left half-made."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        bases.recover(self.folder)
         for part in self.folder.glob("*.part"):
             with part.open("rb") as file:
                 try:
@@ -68,12 +73,18 @@ class ImageCache:
     def ensure(self, image: ImageSpec, deadline: Deadline) -> int:
         """Makes sure of the base; its size in bytes. Raises NodeError with the reason why the image cannot be used."""
         base = self.path(image.image_id)
-        if not base.exists():
+        bases.used(base)  # first of all, so that nothing prunes it meanwhile
+        if not bases.sound(base, deadline):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._part(base, deadline) as part:
                 if part is not None:
                     self._make(image, base, part, deadline)
+                    bases.remember(base, deadline)
         return base.stat().st_size
+
+    def prune(self, needed: Collection[str]) -> list[str]:
+        """Removes bases that are not `needed` (names) any more; their names."""
+        return bases.prune(self.folder, needed, self.keep) if self.folder.is_dir() else []
 
     @contextmanager
     def _part(self, base: Path, deadline: Deadline) -> Iterator[IO[bytes] | None]:
@@ -84,7 +95,7 @@ class ImageCache:
             try:
                 while not _locked(file):
                     deadline.sleep(0.05)
-                if base.exists():
+                if bases.sound(base, deadline):
                     yield None
                     return
                 if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:

@@ -15,7 +15,7 @@ OPERATION_INVALID, which counts as "already so" where off was wanted.
 import logging
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -212,6 +212,12 @@ class LibvirtHypervisor:
 
     def ensure_image(self, image: ImageSpec, deadline: Deadline) -> int:
         return self.disks.cache.ensure(image, deadline)
+
+    def prune(self, images: Collection[str]) -> None:
+        domains = {Path(path).name for domain in self.survey().domains for path in domain.files}
+        needed = {self.disks.cache.path(image_id).name for image_id in images} | files.bases_under_disks(self.instances) | domains
+        for name in self.disks.cache.prune(needed):
+            log.info("base %s was not needed any more", name)
 
     def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> AbstractContextManager[IO[bytes]]:
         return self.disks.cache.converted(image, wanted, deadline)
