@@ -251,3 +251,28 @@ def test_limits(several: Running, resource: str, limit: int, status: int) -> Non
         finally:
             with several.cloud.db.write(System("req-test")) as tx:
                 quota.reset(tx, project, "image")
+
+
+def test_the_cache(several: Running, web: Web) -> None:
+    web.pages["/far"] = DATA
+    with several.http() as admin, several.http("demo") as http:
+        image_id = new(http)
+        assert http.get("/image/v2/cache").status_code == 403
+        assert admin.put(f"/image/v2/cache/{image_id}").status_code == 400, "it has no data"
+        assert admin.put("/image/v2/cache/00000000-0000-4000-8000-000000000000").status_code == 404
+        assert http.post(f"/image/v2/images/{image_id}/locations", json={"url": web.url("/far")}).status_code == 202
+        settled(http, image_id)
+        assert admin.put(f"/image/v2/cache/{image_id}").status_code == 202
+        until(lambda: [each["image_id"] for each in admin.get("/image/v2/cache").json()["cached_images"]] == [image_id])
+        asked = len(web.asked)
+        assert (http.get(f"/image/v2/images/{image_id}/file").content, len(web.asked)) == (DATA, asked), "it is read nearby"
+        (held,) = admin.get("/image/v2/cache").json()["cached_images"]
+        assert (held["hits"], held["size"], show(http, image_id)["stores"]) == (1, len(DATA), "web")
+        assert admin.delete("/image/v2/cache", headers={"x-image-cache-clear-target": "all"}).status_code == 400
+        assert admin.delete(f"/image/v2/cache/{image_id}").status_code == 204
+        assert admin.get("/image/v2/cache").json() == {"cached_images": [], "queued_images": []}
+        assert (http.get(f"/image/v2/images/{image_id}/file").content, len(web.asked)) == (DATA, asked + 1)
+        admin.put(f"/image/v2/cache/{image_id}")
+        until(lambda: admin.get("/image/v2/cache").json()["cached_images"])
+        assert admin.delete("/image/v2/cache").status_code == 204
+        assert admin.get("/image/v2/cache").json() == {"cached_images": [], "queued_images": []}

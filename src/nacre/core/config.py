@@ -43,6 +43,8 @@ class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     image_tag_quota: int = 128
     image_member_quota: int = 128
     image_size_cap: int = 1 << 40
+    image_cache_dir: str | None = "images/cache"
+    image_cache_max_size: int = 10 << 30
     limit_param_default: int = 25
     api_limit_max: int = 1000
     do_secure_hash: bool = True

@@ -1,7 +1,7 @@
 """The Image API v2 as a table. """
 
 from nacre.core.http import PUBLIC, Route, Service
-from nacre.image.api import about, images, imports, members, metadefs
+from nacre.image.api import about, cache, images, imports, members, metadefs
 from nacre.image.bodies.images import Anything
 from nacre.image.rules import RULES
 from nacre.image.service import data
@@ -35,6 +35,10 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v2/tasks", imports.no_new_task, "tasks_api_access", body=_BODY),
     Route("GET", "/v2/tasks/{task_id}", imports.show_task, "tasks_api_access"),
     Route("DELETE", "/v2/tasks/{task_id}", imports.no_end_of_task, "tasks_api_access"),
+    Route("GET", "/v2/cache", cache.show, "cache_list"),
+    Route("DELETE", "/v2/cache", cache.clear, "cache_delete", status=204),
+    Route("PUT", "/v2/cache/{image_id}", cache.queue, "cache_image", status=202),
+    Route("DELETE", "/v2/cache/{image_id}", cache.delete, "cache_delete", status=204),
     Route("GET", "/v2/schemas/{name}", about.show_schema, "default"),
     Route("GET", "/v2/info/import", about.info_import, "default"),
     Route("GET", "/v2/info/stores", about.info_stores, "default"),

@@ -3,6 +3,7 @@
     image.import   fetch the data into the staging store (unless it was staged, or another store has it) -> convert it on a host, inject
                    properties (plug-ins) -> fill each store, judged on the way -> active
     image.locate   read what is at an address once, for its hashes -> active
+    image.cache    a copy nearer by, which nobody has to know of
 
 A store is filled by `run.work`: the data is copied aside, and becomes the image's in the transaction that records the step. Who fails takes
 back what it placed; the `failed` hook puts the image where it was before the import. Data from outside never leaves the staging store before
@@ -24,7 +25,7 @@ from nacre.core.tasks import Run, StepFailed
 from nacre.image import downloads, stores, tables
 from nacre.image.domain import Image
 from nacre.image.intake import BATCH, Intake
-from nacre.image.service import data, quotas
+from nacre.image.service import cache, data, quotas
 from nacre.image.service.imports import FAILED, IMPORTING, TASK, mark
 
 CONVERT_SECONDS = 3600.0
@@ -53,7 +54,7 @@ def _locked(tx: db.Tx, run: Run) -> Image:
 
 
 def _is_copy(run: Run) -> bool:
-    return bool(run.args.get("import_req") and run.args["import_req"]["method"]["name"] == "copy-image")
+    return run.kind == "image.cache" or bool(run.args["import_req"]["method"]["name"] == "copy-image")
 
 
 def _failed(tx: db.Tx, run: Run, error: Exception) -> None:
@@ -110,7 +111,7 @@ def import_image(run: Run) -> None:
 @contextmanager
 def _kept(run: Run, source: Callable[[], stores.Reader]) -> Iterator[Intake]:
     """What the source gives, whole, in the staging store, not published yet."""
-    part = stores.passing(run.cloud, stores.STAGING).begin(run.args["image_id"])
+    part = stores.hidden(run.cloud, stores.STAGING).begin(run.args["image_id"])
     intake = Intake(part, run.args["image_id"], None, run.cloud.config.DEFAULT.image_size_cap)
     try:
         try:
@@ -185,7 +186,7 @@ def _conversion(tx: db.Tx, run: Run, wanted: str) -> dict[str, Any] | None:
 def _filled(run: Run, store_id: str) -> Iterator[Filled]:
     with run.cloud.db.read() as conn:
         image = _image(conn, run)
-    store, made = stores.all_of(run.cloud).get(store_id), None
+    store, made = stores.named(run.cloud, store_id), None
     try:
         if store is None:
             raise Error(f"Store {store_id} is not configured any more.")
@@ -286,3 +287,21 @@ def _located(tx: db.Tx, run: Run, fields: dict[str, Any]) -> None:
     tables.place(tx, image.id, run.args["store"], run.args["loc_url"])
     mark(tx, image.id, {TASK: None})
     journal.changed(tx, "image", image.id, "located", ("status", "locations"))
+
+
+def _uncached(tx: db.Tx, run: Run, error: Exception) -> None:
+    if cache.absent(tx, run.args["image_id"]):
+        stores.hidden(run.cloud, stores.CACHE).leftover(run.args["image_id"])
+
+
+@tasks.task("image.cache", failed=_uncached, slow=True)
+def cache_image(run: Run) -> None:
+    run.work("copy", lambda: _filled(run, stores.CACHE), lambda tx, filled: _keep_near(tx, run, filled))
+
+
+def _keep_near(tx: db.Tx, run: Run, filled: Filled) -> None:
+    image = _locked(tx, run)
+    if filled.intake is None or image.status != "active":
+        raise StepFailed(filled.failure or f"Image {image.id} is {image.status}.")
+    tables.place(tx, image.id, stores.CACHE, filled.intake.part.publish())
+    cache.came(tx, run.cloud, image.id)

@@ -64,7 +64,7 @@ def _converting(cloud: Cloud, host: str, image_id: str) -> bool:
 
 async def _converted(cloud: Cloud, who: System, image_id: str, chunks: AsyncIterator[bytes]) -> None:
     """What a host made of staged data; repeated it replaces what came before."""
-    store = stores.passing(cloud, stores.TASKS)
+    store = stores.hidden(cloud, stores.TASKS)
     intake = Intake(store.begin(image_id), image_id, None, cloud.config.DEFAULT.image_size_cap)
 
     def place() -> None:

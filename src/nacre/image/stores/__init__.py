@@ -1,5 +1,5 @@
-"""Stores: where the bytes of images are. `enabled_backends` names them; two more, under upstream's names, hold what was staged for an import
-and what the import made of it.
+"""Stores: where the bytes of images are. `enabled_backends` names them; users do not see three more: what was staged for an import, what the
+import made of it, and copies that are nearer than where an image is (the image cache).
 
 A row of `image_locations` says that an image's data is in a store, at a `url` that only this store understands. The contract (`Store`)
 is made for files and for object stores alike: data on its way in is a `Part`, made durable under a name of its own by `finish`; `publish`
@@ -15,7 +15,8 @@ from nacre.image.stores.contract import Gone, Part, Reader, Store
 from nacre.image.stores.file import FileStore
 from nacre.image.stores.web import WebStore
 
-STAGING, TASKS = "os_glance_staging_store", "os_glance_tasks_store"
+STAGING, TASKS, CACHE = "os_glance_staging_store", "os_glance_tasks_store", "os_glance_cache"
+_NEAREST = 1 << 30
 
 
 def all_of(cloud: Cloud) -> dict[str, Store]:
@@ -38,21 +39,23 @@ def default(cloud: Cloud) -> str:
 
 
 def files(cloud: Cloud) -> list[FileStore]:
-    """Every store of files, the passing ones last."""
-    return [store for store in all_of(cloud).values() if isinstance(store, FileStore)] + [passing(cloud, STAGING), passing(cloud, TASKS)]
+    """Every store of files, those that users do not see last."""
+    inner = [STAGING, TASKS, *([CACHE] if cloud.config.DEFAULT.image_cache_dir else [])]
+    return [store for store in all_of(cloud).values() if isinstance(store, FileStore)] + [hidden(cloud, each) for each in inner]
 
 
-def passing(cloud: Cloud, store_id: str) -> FileStore:
-    """The store that data passes through on its way to others."""
+def hidden(cloud: Cloud, store_id: str) -> FileStore:
+    """A store that users do not see."""
     made: FileStore | None = cloud.memory.get(store_id)
     if made is None:
-        folder = {STAGING: "staging", TASKS: "tasks"}[store_id]
-        made = cloud.memory[store_id] = FileStore(store_id, Backend(), cloud.home.reach / "images" / folder)
+        folder = {STAGING: "images/staging", TASKS: "images/tasks", CACHE: cloud.config.DEFAULT.image_cache_dir or "images/cache"}[store_id]
+        weight = _NEAREST if store_id == CACHE else 0
+        made = cloud.memory[store_id] = FileStore(store_id, Backend(weight=weight), cloud.home.reach / folder)
     return made
 
 
 def named(cloud: Cloud, store_id: str) -> Store | None:
-    return passing(cloud, store_id) if store_id in (STAGING, TASKS) else all_of(cloud).get(store_id)
+    return hidden(cloud, store_id) if store_id in (STAGING, TASKS, CACHE) else all_of(cloud).get(store_id)
 
 
-__all__ = ["STAGING", "TASKS", "FileStore", "Gone", "Part", "Reader", "Store", "WebStore", "all_of", "default", "files", "named", "passing"]
+__all__ = ["CACHE", "STAGING", "TASKS", "FileStore", "Gone", "Part", "Reader", "Store", "WebStore", "all_of", "default", "files", "hidden", "named"]

@@ -1,4 +1,4 @@
-"""metadata definitions"""
+"""metadata definitions and the image cache"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,6 +22,13 @@ def upgrade() -> None:
     sa.Column('updated_at', sa.DateTime(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_metadef_namespaces')),
     sa.UniqueConstraint('namespace', name=op.f('uq_metadef_namespaces_namespace'))
+    )
+    op.create_table('image_cached',
+    sa.Column('image_id', sa.String(length=36), nullable=False),
+    sa.Column('hits', sa.Integer(), nullable=False),
+    sa.Column('last_accessed', sa.DateTime(), nullable=False),
+    sa.ForeignKeyConstraint(['image_id'], ['images.id'], name=op.f('fk_image_cached_image_id')),
+    sa.PrimaryKeyConstraint('image_id', name=op.f('pk_image_cached'))
     )
     op.create_table('metadef_associations',
     sa.Column('namespace_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
