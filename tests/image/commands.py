@@ -7,10 +7,18 @@ import json
 import sys
 
 
+class Terminal(io.StringIO):
+    """What the client thinks it is typed into: it must not wait for an image's data there."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def main() -> None:
     from openstackclient import shell
 
-    for line in sys.stdin:
+    lines, sys.stdin = sys.stdin, Terminal()
+    for line in lines:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:

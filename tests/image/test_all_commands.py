@@ -3,6 +3,7 @@
 import configparser
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class Commands:
         self.process = subprocess.Popen(runner, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                         env=shell.environment)  # fmt: skip
         self.ran: set[str] = set()
+        self.watch = threading.Timer(120, self.process.kill)
+        self.watch.start()
 
     def run(self, line: str, *more: str) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -48,6 +51,7 @@ class Commands:
     def close(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.watch.cancel()
         self.process.stdin.close()
         self.process.wait(10)
         self.process.stdout.close()
