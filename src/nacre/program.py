@@ -39,6 +39,7 @@ from nacre.identity import loops as identity_loops
 from nacre.identity import routes as identity_routes
 from nacre.image import loops as image_loops
 from nacre.image import routes as image_routes
+from nacre.image import tasks as image_tasks
 from nacre.network import loops as network_loops
 from nacre.network import routes as network_routes
 from nacre.placement import routes as placement_routes
@@ -52,7 +53,7 @@ SERVICES: tuple[Service, ...] = (
 PROJECT_DELETED = (network.project_deleted,)
 CONSOLES = consoles.service(compute.spend_console)
 MOUNTED = (*SERVICES, why.SERVICE, CONSOLES)
-TASKS = (compute_tasks, compute_changes, compute_repair)
+TASKS = (compute_tasks, compute_changes, compute_repair, image_tasks)
 LOOPS: tuple[Loop, ...] = (
     Loop("expire-calls", 5, node_api.expire_calls, topic=""), *identity_loops.LOOPS, *image_loops.LOOPS, *network_loops.LOOPS, *compute_loops.LOOPS,
 )  # fmt: skip

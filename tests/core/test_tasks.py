@@ -231,3 +231,24 @@ def test_an_unknown_task_is_refused_at_once(box: Toybox) -> None:
     with pytest.raises(KeyError), box.cloud.db.write(WHO) as tx:
         tasks.start(tx, "toy.unknown", "toy:x", {})
     assert issubclass(tasks.Cancelled, StepFailed)
+
+
+@tasks.task("toy.fetch", failed=_failed, slow=True)
+def fetch(run: Run) -> None:
+    run.here("first", lambda tx: _set(tx, run.args["id"], "fetched"))
+
+
+def test_slow_tasks_have_threads_of_their_own(box: Toybox) -> None:
+    """What waits for data never stands before what does not, nor the other way round."""
+    with box.cloud.db.write(WHO) as tx:
+        for toy, kind in (("slow-1", "toy.fetch"), ("quick-1", "toy.make")):
+            tx.insert(toys, id=toy, state="new", writes=0)
+            tasks.start(tx, kind, f"toy:{toy}", {"id": toy})
+    box.cloud.memory.setdefault("wet", set())
+    quick = worker.claim(box.cloud, "a", WHO, slow=False)
+    slow = worker.claim(box.cloud, "b", WHO, slow=True)
+    assert (quick and quick[0].kind, slow and slow[0].kind) == ("toy.make", "toy.fetch")
+    assert worker.claim(box.cloud, "c", WHO, slow=False) is None
+    assert worker.claim(box.cloud, "d", WHO, slow=True) is None
+    with box.cloud.db.write(WHO) as tx:
+        tx.execute(tasks.tasks.update().values(state="done", finished_at=tx.now))

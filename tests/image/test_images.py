@@ -265,6 +265,14 @@ def test_deactivated_data_are_for_administrators(running: Running, admin: Any, d
         assert http.post(f"/image/v2/images/{queued.id}/actions/deactivate").status_code == 403
 
 
+def test_an_empty_id_names_nothing(running: Running) -> None:
+    with running.http("demo") as http:
+        for method in ("GET", "DELETE", "PATCH"):
+            assert http.request(method, "/image/v2/images/").status_code == 404, method
+        assert http.get("/image/v2/images").status_code == 200
+        assert http.get("/image/").status_code == 300
+
+
 def test_tags(demo: Any) -> None:
     image = make(demo, "labelled", data=None)
     demo.add_tag(image.id, "with space")

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nacre.cli.trouble import Trouble
-from nacre.core.config import Home
+from nacre.core.config import Config, Home
 
 USER = "nacre"
 SHARED = Path("/run/nacre")
@@ -98,6 +98,14 @@ def make_fake_hosts(home: Home, numbers: Iterable[int]) -> None:
     """Folders of pretended hosts; they belong to the unprivileged user, who plays them."""
     for number in numbers:
         _folder(home.path / "hosts" / str(number), 0o755, owner())
+
+
+def make_stores(home: Home, config: Config) -> None:
+    """Folders of the image service's further stores; one that is there stays as its owner made it."""
+    for options in config.stores.values():
+        folder = home.path / (options.filesystem_store_datadir or "")
+        if not folder.exists():
+            _folder(folder, 0o700, owner())
 
 
 def _folder(path: Path, mode: int, own: tuple[int, int]) -> None:

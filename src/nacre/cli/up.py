@@ -126,6 +126,7 @@ def _prepare(home: Home, order: Order) -> Config:
         raise Trouble(f'{toml}: hypervisor is "libvirt" or "fake", not "{config.nacre.hypervisor}".')
     _same_kind(home, config, order)
     db.settle(home, config)
+    layout.make_stores(home, config)
     if config.nacre.hypervisor == "fake":
         layout.make_fake_hosts(home, host_numbers(config))
     names = list(dict.fromkeys(("127.0.0.1", "::1", "localhost", config.nacre.host)))

@@ -43,6 +43,8 @@ class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     image_tag_quota: int = 128
     image_member_quota: int = 128
     image_size_cap: int = 1 << 40
+    image_cache_dir: str | None = "images/cache"
+    image_cache_max_size: int = 10 << 30
     limit_param_default: int = 25
     api_limit_max: int = 1000
     do_secure_hash: bool = True
@@ -174,6 +176,12 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     filesystem_store_datadir: str | None = None
 
 
+class ImageCache(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of the images that lie ready on hosts."""
+
+    remove_unused_original_minimum_age_seconds: int = 86400
+
+
 class RegisteredLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a project may have where nothing else is said, under the names that are registered with identity; -1: any number. Sizes in MiB."""
 
@@ -230,6 +238,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ovs: Ovs = Ovs()
     QUOTAS: NetworkQuotas = NetworkQuotas()
     glance_store: GlanceStore = GlanceStore()
+    image_cache: ImageCache = ImageCache()
     registered_limits: RegisteredLimits = RegisteredLimits()
     import_filtering_opts: ImportFiltering = ImportFiltering()
     image_import_opts: ImageImport = ImageImport()

@@ -168,6 +168,9 @@ class Tree:
         return found if found is not None else ([], [])
 
     def _walk(self, node: _Node, segments: list[str], at: int) -> tuple[list[tuple[Route, tuple[str, ...]]], list[str]] | None:
+        if at == len(segments) - 1 and not segments[at]:
+            names_nothing = node.parameter is not None and bool(node.parameter.rows)  # a slash where an id should follow
+            return (node.rows, []) if node.rows and not names_nothing else None
         if at == len(segments):
             return (node.rows, []) if node.rows else None
         child = node.children.get(segments[at])
@@ -242,7 +245,7 @@ class App:
 
     async def _route(self, request: Request, service: Service, tree: Tree, asked: tuple[list[str], Version, str]) -> Response:
         segments, version, request_id = asked
-        rows, values = tree.match([part for part in segments if part] if segments != [""] else [])
+        rows, values = tree.match([part for part in segments if part] + [""] * request.url.path.endswith("/"))
         if not rows:
             raise NotFound("The resource could not be found.")
         method = "GET" if request.method == "HEAD" and not any(r.method == "HEAD" for r, _ in rows) else request.method

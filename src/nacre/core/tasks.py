@@ -5,6 +5,8 @@ ordinary code whose effects are *steps*; a step that is done is not done again, 
 function simply runs anew:
 
     run.here(name, do)         database only: `do(tx)` and the step's row are one transaction - exactly once
+    run.work(name, make, do)   long work of this process on files or other hosts, outside a transaction (`make`, at least once), then its
+                               outcome (`do(tx, made)`) with the step's row - exactly once; kinds that have such steps are `slow`
     run.node(name, host, ...)  on a node: the call is a row written with the step, then the task is *parked* (no thread, no lease)
                                until the report re-queues it - at least once, so node verbs are ensure_x / absent_x
     run.wait(name, host, ...)  until `check(conn)` gives something, looked at when a topic wakes the task, at its deadline, and when the
@@ -19,9 +21,11 @@ The hook `failed(tx, run, error)` is written in the transaction that ends the ta
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -104,21 +108,27 @@ Topic = str | Callable[[sa.Connection], str]
 Failed = Callable[[db.Tx, "Run", Exception], None]
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Kind:
+    """`slow`: it may hold a worker's thread for as long as data takes to come; such tasks have threads of their own."""
+
     name: str
     function: Function
     failed: Failed
+    slow: bool = False
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def task(name: str, failed: Failed) -> Callable[[Function], Function]:
+def task(name: str, failed: Failed, *, slow: bool = False) -> Callable[[Function], Function]:
     """Registers a task function under `name` ("compute.create_server")."""
 
     def register(function: Function) -> Function:
-        KINDS[name] = Kind(name, function, failed)
+        KINDS[name] = Kind(name, function, failed, slow)
         return function
 
     return register
@@ -201,6 +211,7 @@ class Run:
         self._saved, self._fault = dict(saved), fault
         self._undo: list[tuple[str, Callable[[], None]]] = []
         self.phase = "doing"  # or collecting, undoing
+        self._heeded = time.monotonic()
 
     def here(self, name: str, do: Callable[[db.Tx], Any], undo: Callable[[db.Tx, Any], None] | None = None) -> Any:
         """`do(tx)` once, with its JSON result stored in the same transaction. `undo(tx, result)` if the task fails later."""
@@ -221,6 +232,35 @@ class Run:
             result = do(tx)
             self._record(tx, name, state="done", result=result, finished_at=tx.now)
         return result
+
+    def work(self, name: str, make: Callable[[], AbstractContextManager[T]], do: Callable[[db.Tx, T], Any],
+             undo: Callable[[db.Tx, Any], None] | None = None) -> Any:  # fmt: skip
+        """What `make()` gives when it is entered goes to `do(tx, made)` once, and `make()` is left when that is committed, or came to
+        nothing. `make` calls `heed` now and then."""
+        row = self._begun(name)
+        if row is None:
+            self._fault("before", name)
+            with make() as made:
+                self._fault("within", name)
+                result = db.again(lambda: self._do_here(name, lambda tx: do(tx, made)))
+            self._fault("after", name)
+        else:
+            result = row.result
+        if undo is not None:
+            self._undo.append((name, lambda: self.here(f"undo:{name}", lambda tx: undo(tx, result))))
+        return result
+
+    def heed(self) -> None:
+        """For long work: whether it is still wanted, and still ours, looked at once a second. Raises Cancelled and Lost."""
+        if time.monotonic() - self._heeded < 1:
+            return
+        self._heeded = time.monotonic()
+        with self.cloud.db.read() as conn:
+            row = conn.execute(sa.select(tasks.c.cancelling, tasks.c.owner, tasks.c.attempt).where(tasks.c.id == self.id)).first()
+        if row is None or (row.owner, row.attempt) != (self.owner, self.attempt):
+            raise Lost
+        if row.cancelling and self.phase == "doing":
+            raise Cancelled("The request was cancelled.")
 
     def node(self, name: str, host: str, call: nodes.NewCall, undo: nodes.NewCall | None = None) -> Any:
         """The value of a call to a node. Raises StepFailed with what the node said."""

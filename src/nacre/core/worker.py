@@ -24,14 +24,14 @@ Fault = Callable[[str, str], None]
 _log = logging.getLogger("nacre.tasks")
 
 
-def claim(cloud: Cloud, owner: str, who: db.Who) -> tuple[db.Row, dict[str, db.Row]] | None:
-    """The oldest task that may run, leased to `owner`, with its saved steps."""
+def claim(cloud: Cloud, owner: str, who: db.Who, slow: bool | None = None) -> tuple[db.Row, dict[str, db.Row]] | None:
+    """The oldest task that may run, leased to `owner`, with its saved steps. `slow`: of such kinds only, or of no such kind (None: any)."""
     with cloud.db.read() as conn:
-        if conn.execute(_runnable(leases.now(conn), owner)).first() is None:
+        if conn.execute(_runnable(leases.now(conn), owner, slow)).first() is None:
             return None
     with cloud.db.write(who) as tx:
         instant = leases.now(tx)
-        query = _runnable(instant, owner)
+        query = _runnable(instant, owner, slow)
         found = tx.first(query if cloud.db.sqlite else query.with_for_update(skip_locked=True))
         if found is None:
             return None
@@ -43,23 +43,24 @@ def claim(cloud: Cloud, owner: str, who: db.Who) -> tuple[db.Row, dict[str, db.R
     return row, saved
 
 
-def _runnable(instant: tuple[str, float], owner: str) -> sa.Select[Any]:
+def _runnable(instant: tuple[str, float], owner: str, slow: bool | None) -> sa.Select[Any]:
     older = tasks.alias("older")
     blocked = sa.exists().where(older.c.resource == tasks.c.resource, older.c.seq < tasks.c.seq, older.c.state.in_(OPEN))
     due = sa.and_(tasks.c.until.is_not(None), leases.over(tasks.c.boot, tasks.c.until, instant))
     dropped = sa.and_(tasks.c.state == "running", tasks.c.owner == owner)  # who asks runs nothing at the moment
     free = sa.or_(tasks.c.state == "queued", sa.and_(tasks.c.state.in_(("running", "parked")), due), dropped)
-    return sa.select(tasks.c.seq).where(tasks.c.finished_at.is_(None), free, ~blocked).order_by(tasks.c.seq).limit(1)
+    lane = tasks.c.kind.in_([kind.name for kind in KINDS.values() if slow in (None, kind.slow)])
+    return sa.select(tasks.c.seq).where(tasks.c.finished_at.is_(None), lane, free, ~blocked).order_by(tasks.c.seq).limit(1)
 
 
 def no_fault(when: str, step: str) -> None:
     pass
 
 
-def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Fault = no_fault) -> bool:
+def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Fault = no_fault, *, slow: bool | None = None) -> bool:
     """Claim and run one task as far as it goes; False when there was none. Raises db.Unreachable: the task is still `owner`'s.
     `fault(when, step)` is the tests' way in."""
-    claimed = claim(cloud, owner, who)
+    claimed = claim(cloud, owner, who, slow)
     if claimed is None:
         return False
     row, saved = claimed
@@ -111,7 +112,8 @@ def _collect(run: Run, function: Callable[[Run], None]) -> None:
 
 class Worker:
     """Threads that run tasks until told to stop; woken by the bell `tasks`, and by the clock for what no bell told. `place` names the one
-    worker after the other that works there."""
+    worker after the other that works there. Slow tasks have as many threads of their own, so that data that does not come never holds up
+    the others."""
 
     def __init__(self, cloud: Cloud, place: str, threads: int = 4, poll: float = 2.0, fault: Fault = no_fault) -> None:
         self.cloud, self.place, self.poll, self.fault = cloud, place, poll, fault
@@ -119,7 +121,8 @@ class Worker:
         self._wake = threading.Condition()
         self._rung, self._stopping = 0, False
         cloud.bells.listen("tasks", self._ring)
-        self._threads = [threading.Thread(target=self._work, args=(n,), name=f"task-{n}", daemon=True) for n in range(threads)]
+        lanes = [False] * threads + [True] * threads
+        self._threads = [threading.Thread(target=self._work, args=(n, each), name=f"task-{n}", daemon=True) for n, each in enumerate(lanes)]
         self._threads.append(threading.Thread(target=self._renew, name="leases", daemon=True))
 
     def start(self) -> None:
@@ -138,12 +141,12 @@ class Worker:
             self._rung += 1
             self._wake.notify_all()
 
-    def _work(self, number: int) -> None:
+    def _work(self, number: int, slow: bool) -> None:
         owner, who = f"{self.owner}/{number}", _Idle()
         while not self._stopping:
             heard = self._rung
             try:
-                if run_one(self.cloud, owner, who, self.fault):
+                if run_one(self.cloud, owner, who, self.fault, slow=slow):
                     continue
             except db.Unreachable:
                 clock_wait = 0.5
@@ -151,7 +154,7 @@ class Worker:
                 _log.exception("a task could not be run; it is tried again")
                 clock_wait = 0.5
             else:
-                clock_wait = self.poll + number
+                clock_wait = self.poll + number % 4
             with self._wake:
                 if self._rung == heard and not self._stopping:
                     self._wake.wait(clock_wait)

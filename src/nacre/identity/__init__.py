@@ -14,9 +14,25 @@ from nacre.identity import tables
 from nacre.identity.api.directory import versions
 from nacre.identity.service.auth import authenticate
 from nacre.identity.service.bootstrap import bootstrap
-from nacre.identity.tokens import fits
+from nacre.identity.tokens import fits, master_key
 
-__all__ = ["authenticate", "bootstrap", "fits", "project_exists", "project_named", "project_names", "user_names", "versions"]
+__all__ = ["authenticate", "bootstrap", "endpoint", "fits", "project_exists", "project_named", "project_names", "sealed", "unsealed", "user_names",
+           "versions"]  # fmt: skip
+
+
+def endpoint(conn: db.Conn, kind: str, region: str, interface: str) -> str | None:
+    """Where the catalog says that a service of this type is; None if it does not say."""
+    found = [row.url for row in tables.catalog_rows(conn) if (row.type, row.region_id, row.interface) == (kind, region, interface)]
+    return str(found[0]) if found else None
+
+
+def sealed(cloud: Cloud, secret: str) -> str:
+    """A secret that a task has to carry, so that only processes with this home's master key read it."""
+    return master_key(cloud).encrypt(secret.encode()).decode()
+
+
+def unsealed(cloud: Cloud, text: str) -> str:
+    return master_key(cloud).decrypt(text.encode()).decode()
 
 
 def project_exists(conn: db.Conn, project_id: str) -> bool:

@@ -5,7 +5,7 @@ Equality for every attribute and property; `in:` and quotes for name, id, status
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from nacre.core.config import Default
 from nacre.core.errors import BadRequest
 from nacre.core.paging import Page
-from nacre.image.schema.images import MEMBER_STATUSES, VISIBILITIES
+from nacre.image.schema.images import MEMBER_STATUSES, TASK_STATUSES, VISIBILITIES
 from nacre.image.tables import images, properties, tags
 
 SORTABLE = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")
@@ -32,13 +32,47 @@ _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)",?|([^,]+),?|,')
 
 def page(query: QueryParams, options: Default) -> Page:
     """Raises BadRequest."""
+    return Page(limit(query, options), query.get("marker"), _sorting(query))
+
+
+def limit(query: QueryParams, options: Default) -> int:
     text = query.get("limit")
     if text is not None and not re.fullmatch(r"-?\d+", text):
         raise BadRequest("limit param must be an integer")
-    limit = int(text) if text is not None else options.limit_param_default
-    if limit < 0:
+    asked = int(text) if text is not None else options.limit_param_default
+    if asked < 0:
         raise BadRequest("limit param must be positive")
-    return Page(min(limit, options.api_limit_max), query.get("marker"), _sorting(query))
+    return min(asked, options.api_limit_max)
+
+
+def direction(query: QueryParams) -> str:
+    way = query.get("sort_dir", "desc")
+    if way not in ("asc", "desc"):
+        raise BadRequest(f"Invalid sort direction: {way}")
+    return way
+
+
+def tasks_page(query: QueryParams, options: Default) -> Page:
+    """The page of a list of tasks. Raises BadRequest."""
+    key = query.get("sort_key", "created_at")
+    columns = {"created_at": "created_at", "updated_at": "updated_at", "id": "id", "status": "state", "type": "kind", "expires_at": "finished_at"}
+    if key not in columns:
+        raise BadRequest(f"Sort key supplied is invalid: {key}")
+    return Page(limit(query, options), query.get("marker"), ((columns[key], direction(query)),))
+
+
+def metadefs_page(query: QueryParams, options: Default, sortable: Sequence[str]) -> Page:
+    """The page of a list of metadata definitions. Raises BadRequest."""
+    key = query.get("sort_key", "created_at")
+    if key not in sortable:
+        raise BadRequest(f"Sort key supplied is invalid: {key}")
+    return Page(limit(query, options), query.get("marker"), ((key, direction(query)),))
+
+
+def task_filter(name: str, value: str) -> None:
+    """Raises BadRequest for a status or type that no task has."""
+    if value not in {"status": TASK_STATUSES, "type": ("import",)}[name]:
+        raise BadRequest(f"Invalid {name} value: {value}")
 
 
 def _sorting(query: QueryParams) -> tuple[tuple[str, str], ...]:

@@ -50,18 +50,20 @@ def compared(cloud: Cloud, conn: db.Conn) -> tuple[list[str], list[str]]:
 
 
 def for_node(cloud: Cloud, host: str, image_id: str) -> tuple[int, AsyncIterator[bytes]] | None:
-    """(bytes, chunks) of an image that an open call of `host` names, or that a server it holds was made of; else None."""
+    """(bytes, chunks) of an image that an open call of `host` names, or that a server it holds was made of; of one that it is to convert,
+    what was staged; else None."""
     with cloud.db.read() as conn:
         image = tables.by_id(conn, image_id)
-        if image is None or image.status not in ("active", "deactivated") or not _wanted(conn, host, image_id):
-            return None
+        calls = [call for call in nodes.open_calls(conn, host) if image_id in _named(call.args)]
+        staged = image is not None and image.status == "importing" and any(call.verb == "convert_image" for call in calls)
+        usable = image is not None and image.status in ("active", "deactivated") and (bool(calls) or _held(conn, host, image_id))
+    if image is None or not (staged or usable):
+        return None
     size = image.size or 0
-    return size, data.chunks_of(data.opened(cloud, image), size)
+    return size, data.chunks_of(data.opened(cloud, image, store_id=stores.STAGING if staged else None), size)
 
 
-def _wanted(conn: sa.Connection, host: str, image_id: str) -> bool:
-    if any(image_id in _named(row.args) for row in nodes.open_calls(conn, host)):
-        return True
+def _held(conn: sa.Connection, host: str, image_id: str) -> bool:
     held = set(nodes.held_by(conn, host).get("server", {}))
     made = sa.select(nodes.calls.c.args).where(nodes.calls.c.host == host, nodes.calls.c.verb == "ensure_server")
     return bool(held) and any(args["spec"].get("id") in held and image_id in _named(args) for args in conn.execute(made).scalars())

@@ -40,6 +40,7 @@ HEARTBEAT = 10.0
 _EVERYTHING_AGAIN = 30
 _RETRY = (1.0, 30.0)
 _LOOK_AGAIN = 300.0
+_TEND = 2400.0
 _CALLS = Pool(8)
 
 
@@ -91,7 +92,7 @@ class Agent:
         self.wires.watch(self._to_wire.ring)
         if self.documents.epoch:
             self._to_wire.ring()
-        for loop in (self._feed, self._reconcile, self._look, self._report):
+        for loop in (self._feed, self._reconcile, self._look, self._report, self._tend):
             self._threads.append(threading.Thread(target=loop, name=f"{self.host}:{loop.__name__.strip('_')}", daemon=True))
             self._threads[-1].start()
 
@@ -165,6 +166,18 @@ class Agent:
             self._seen = self._see()
             self._to_tell.ring()
             self._to_look.wait(HEARTBEAT)
+
+    def _tend(self) -> None:
+        """What lies ready of images and is not needed goes; not before the documents are known that need it."""
+        while not self._ended.wait(_TEND):
+            if not (self._fetched and self.after_boot.over):
+                continue
+            specs = [document.body["spec"] for document in self.documents.wanted().get("server", {}).values()]
+            images = {str(part["image_id"]) for spec in specs for part in (spec.get("image"), spec.get("rescue")) if part}
+            try:
+                self.hypervisor.prune(images)
+            except Exception as error:
+                log.warning("%s: the image cache cannot be tended: %s", self.host, error)
 
     def _report(self) -> None:
         told: Applied = {}

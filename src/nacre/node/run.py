@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import json
 import logging
+import shutil
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from nacre.core.config import Config, Home, load
 from nacre.node.agent import Agent
 from nacre.node.commands import run as run_command
+from nacre.node.disks.bases import Keep
 from nacre.node.feed import SocketSource, Source
 from nacre.node.feed_file import FileSource
 from nacre.node.hypervisor.fake import FakeHypervisor
@@ -77,10 +79,17 @@ def _real_agent(config: Config, host: str, folder: Path, source: Source) -> Agen
 
     instances = folder / "instances"
     drives = ConfigDrives(config.DEFAULT.config_drive_format, source.config_drive)
-    disks = FileDisks(instances, ImageCache(instances / "_base", source.image), drives)
+    disks = FileDisks(instances, ImageCache(instances / "_base", source.image, _keep(config, instances)), drives)
     hypervisor = LibvirtHypervisor(instances, disks, config.libvirt, config.vnc, state=folder / "node")
     wires = OpenVSwitchWires(folder / "node", source.metadata, source.keep_password, config.DEFAULT.dhcp_lease_duration)
     return Agent(host, folder / "node", source, hypervisor, wires, address=_underlay_address())
+
+
+def _keep(config: Config, instances: Path) -> Keep:
+    """Bases go earlier when less than the host's reserve, or a twentieth of its disk, is free."""
+    instances.mkdir(parents=True, exist_ok=True)
+    free = max(config.DEFAULT.reserved_host_disk_mb << 20, shutil.disk_usage(instances).total // 20)
+    return Keep(float(config.image_cache.remove_unused_original_minimum_age_seconds), free)
 
 
 def _underlay_address() -> str:

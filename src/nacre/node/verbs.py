@@ -42,6 +42,15 @@ class _UploadImage(msgspec.Struct):
     power: Power
 
 
+class _ConvertImage(msgspec.Struct):
+    """`size`: bytes of what was staged; `to`: the format that is wanted."""
+
+    image_id: str
+    disk_format: str
+    size: int
+    to: str
+
+
 class _Interface(msgspec.Struct):
     server_id: str
     port: PortSpec
@@ -64,6 +73,12 @@ def verbs(hypervisor: Hypervisor, fences: Fences, dial: Callable[[str], Far], up
 
     def ensure_image(call: Call, deadline: Deadline) -> dict[str, Any]:
         return {"virtual_size": hypervisor.ensure_image(msgspec.convert(call.args, ImageSpec), deadline)}
+
+    def convert_image(call: Call, deadline: Deadline) -> dict[str, Any]:
+        args = msgspec.convert(call.args, _ConvertImage)
+        with hypervisor.converted(ImageSpec(args.image_id, args.disk_format, args.size), args.to, deadline) as file:
+            upload(args.image_id, file)
+        return {}
 
     def ensure_server(call: Call, deadline: Deadline) -> dict[str, Any]:
         args = msgspec.convert(call.args, _EnsureServer)
@@ -108,6 +123,7 @@ def verbs(hypervisor: Hypervisor, fences: Fences, dial: Callable[[str], Far], up
 
     return {
         "ensure_image": Verb(ensure_image, "image_id", change=False),
+        "convert_image": Verb(convert_image, "image_id", change=False),
         "ensure_server": Verb(ensure_server, "server_id"),
         "ensure_power": Verb(ensure_power, "server_id"),
         "reboot_server": Verb(reboot_server, "server_id"),

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nacre.node.deadline import Deadline, NodeError
+from nacre.node.disks.bases import Keep
 from nacre.node.disks.config_drive import ConfigDrives
 from nacre.node.disks.file import FileDisks, qcow2_size
 from nacre.node.disks.image_cache import ImageCache
@@ -85,7 +87,7 @@ def test_an_honest_image_becomes_the_same_raw_disk(
     assert base.read_bytes() == source.read_bytes()
     assert (base.stat().st_mode & 0o777, base.stat().st_uid) == (0o640, os.geteuid())
     assert base.stat().st_blocks * 512 <= 2 << 20, "holes stay holes"
-    assert [path.name for path in cache.folder.iterdir()] == [base.name]
+    assert bases_of(cache) == [base.name]
     cache.ensure(spec, Deadline(30))
     assert store.fetched == ["i1"]
 
@@ -145,7 +147,7 @@ def test_orphans_are_removed_and_bases_stay(store: Store, cache: ImageCache) -> 
     (cache.folder / "1234.part").write_bytes(b"half")
     (cache.folder / "1234.raw.part").write_bytes(b"half")
     cache.recover()
-    assert [path.name for path in cache.folder.iterdir()] == [cache.path("i1").name]
+    assert bases_of(cache) == [cache.path("i1").name]
 
 
 def server(spec: ImageSpec, **other: int) -> ServerSpec:
@@ -185,3 +187,76 @@ def test_an_image_larger_than_the_flavor_is_refused(tmp_path: Path, store: Store
 def test_a_name_that_is_no_id_is_no_folder(tmp_path: Path, cache: ImageCache, name: str) -> None:
     with pytest.raises(NodeError, match="no server id"):
         FileDisks(tmp_path, cache, NO_DRIVES).folder(name)
+
+
+def bases_of(cache: ImageCache) -> list[str]:
+    return sorted(path.name for path in cache.folder.iterdir() if path.suffix != ".sum")
+
+
+def test_a_base_that_changed_is_noticed_and_fetched_again(store: Store, cache: ImageCache) -> None:
+    spec = image(store, os.urandom(5000) + bytes(2 << 20) + b"end", "raw")
+    cache.ensure(spec, Deadline(30))
+    base = cache.path("i1")
+    whole = base.read_bytes()
+    os.utime(base)
+    cache.ensure(spec, Deadline(30))
+    assert store.fetched == ["i1"], "touched, and still what it was"
+    with base.open("r+b") as file:
+        file.seek(4000)
+        file.write(b"\0\0\0\0")
+    cache.ensure(spec, Deadline(30))
+    assert (store.fetched, base.read_bytes()) == (["i1", "i1"], whole)
+    base.write_bytes(whole[:-512])
+    cache.ensure(spec, Deadline(30))
+    assert (store.fetched, base.read_bytes()) == (["i1"] * 3, whole)
+    base.with_suffix(".sum").unlink()
+    cache.ensure(spec, Deadline(30))
+    assert store.fetched == ["i1"] * 3, "a base from before there were sums is taken as it is"
+
+
+def test_rot_is_noticed_within_a_day(store: Store, cache: ImageCache) -> None:
+    """The content changed and nothing else did."""
+    spec = image(store, b"x" * 5000, "raw")
+    cache.ensure(spec, Deadline(30))
+    base, before = cache.path("i1"), cache.path("i1").stat()
+    with base.open("r+b") as file:
+        file.write(b"rot")
+    os.utime(base, ns=(before.st_atime_ns, before.st_mtime_ns))
+    known = json.loads(base.with_suffix(".sum").read_text())
+    base.with_suffix(".sum").write_text(json.dumps(known | {"checked": time.time() - 90000}))
+    cache.ensure(spec, Deadline(30))
+    assert (store.fetched, base.read_bytes()[:5]) == (["i1", "i1"], b"xxxxx")
+
+
+def test_bases_go_by_age_and_by_space(store: Store, cache: ImageCache) -> None:
+    for number, hours in ((1, 1), (2, 2), (3, 3), (4, 30), (5, 0)):
+        cache.ensure(image(store, b"x" * 5000, "raw", image_id=f"i{number}"), Deadline(30))
+        known = cache.path(f"i{number}").with_suffix(".sum")
+        known.write_text(json.dumps(json.loads(known.read_text()) | {"used": time.time() - hours * 3600}))
+    needed = {cache.path("i3").name}
+    assert cache.prune(needed) == [cache.path("i4").name], "a day is over"
+    cache.keep = Keep(86400.0, 1 << 60)
+    assert cache.prune(needed) == [cache.path("i2").name, cache.path("i1").name], "the disk is short; the longest unused first"
+    assert bases_of(cache) == sorted([cache.path("i3").name, cache.path("i5").name]), "needed, and asked for just now"
+    assert cache.prune(()) == [cache.path("i3").name]
+
+
+@pytest.mark.parametrize(("declared", "wanted", "found"), [("qcow2", "raw", "raw"), ("raw", "qcow2", "qcow2"), ("vmdk", "qcow2", "qcow2")])
+def test_an_image_that_is_imported_is_converted(tmp_path: Path, store: Store, cache: ImageCache, declared: str, wanted: str, found: str) -> None:
+    source, sent, got = raw_disk(tmp_path), tmp_path / "sent", tmp_path / "got"
+    qemu_img("convert", "-f", "raw", "-O", declared, source, sent)
+    spec = image(store, sent.read_bytes(), declared, hash_value=None)
+    with cache.converted(spec, wanted, Deadline(30)) as file:
+        file.seek(0)
+        got.write_bytes(file.read())
+    qemu_img("convert", "-f", found, "-O", "raw", got, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == source.read_bytes()
+    assert bases_of(cache) == []
+
+
+def test_a_hostile_image_is_not_converted(tmp_path: Path, store: Store, cache: ImageCache) -> None:
+    for what, declared, content, reason in hostile(tmp_path):
+        with pytest.raises(NodeError) as refused, cache.converted(image(store, content, declared, image_id=what), "raw", Deadline(30)):
+            pass
+        assert re.search(reason, str(refused.value)), what
+        assert SECRET not in str(refused.value) + refused.value.detail

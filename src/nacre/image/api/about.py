@@ -9,8 +9,9 @@ from nacre.image import stores
 from nacre.image.schema import SCHEMAS
 from nacre.image.service import quotas
 
-# 2.14, 2.16 and 2.18 are the image cache, which upstream, too, lists only where it is configured.
-VERSIONS = tuple(f"v2.{minor}" for minor in (17, 15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0))
+# Complete up to 2.17. Those of the image cache are offered where there is one, as upstream does; 2.18 (its pruning by hand) is not.
+VERSIONS = tuple(f"v2.{minor}" for minor in range(17, -1, -1))
+_CACHE = ("v2.16", "v2.14")
 
 
 def error(error: Error, request_id: str) -> dict[str, Any]:
@@ -20,15 +21,17 @@ def error(error: Error, request_id: str) -> dict[str, Any]:
 
 def versions(call: Call) -> Reply:
     links = [{"rel": "self", "href": f"{call.url}/v2/"}]
-    shown = [{"id": version, "status": "SUPPORTED" if n else "CURRENT", "links": links} for n, version in enumerate(VERSIONS)]
+    offered = [version for version in VERSIONS if version not in _CACHE or call.cloud.config.DEFAULT.image_cache_dir]
+    shown = [{"id": version, "status": "SUPPORTED" if n else "CURRENT", "links": links} for n, version in enumerate(offered)]
     return Reply({"versions": shown}, status=200 if call.request.url.path.rstrip("/").endswith("versions") else 300)
 
 
 def show_schema(call: Call) -> Any:
     call.caller.require({})
-    found = SCHEMAS.get(call.path["name"])
+    name = call.route.path.removeprefix("/v2/schemas/").replace("{name}", call.path["name"])
+    found = SCHEMAS.get(name)
     if found is None:
-        raise NotFound(f"There is no schema {call.path['name']}")
+        raise NotFound(f"There is no schema {name}")
     return found
 
 

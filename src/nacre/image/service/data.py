@@ -28,7 +28,7 @@ from nacre.core.http import Call
 from nacre.image import states, stores, tables
 from nacre.image.domain import Image
 from nacre.image.intake import BATCH, Intake
-from nacre.image.service import access, images, quotas
+from nacre.image.service import access, cache, images, quotas
 
 T = TypeVar("T")
 SIGNED = ("img_signature", "img_signature_hash_method", "img_signature_key_type", "img_signature_certificate_uuid")
@@ -151,7 +151,7 @@ async def stage(call: Call) -> None:
     size = announced(call.headers)
     image = await thread(allow, call.caller, call.path["image_id"], "uploading")
     _octets(call)
-    await upload(call, image, size, stores.staging(call.cloud))
+    await upload(call, image, size, stores.hidden(call.cloud, stores.STAGING))
 
 
 def _octets(call: Call) -> None:
@@ -235,12 +235,15 @@ def open_for_download(caller: Caller, image_id: str) -> tuple[Image, Callable[[i
         raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
     if image.status not in ("active", "deactivated"):
         return image, None
+    if any(each.store == stores.CACHE for each in image.locations):
+        cache.hit(caller, image_id)
     return image, partial(opened, caller.cloud, image)
 
 
 def opened(cloud: Cloud, image: Image, first: int = 0, store_id: str | None = None) -> stores.Reader:
     """The image's data in that store, or in the first that has it, in the order of the stores' weights. Raises Gone, FetchFailed."""
-    known = [(stores.named(cloud, each.store), each.url) for each in image.locations if store_id in (None, each.store)]
+    chosen = [each for each in image.locations if (each.store == store_id if store_id else each.store not in (stores.STAGING, stores.TASKS))]
+    known = [(stores.named(cloud, each.store), each.url) for each in chosen]
     usable = sorted(((store, url) for store, url in known if store is not None), key=lambda each: -each[0].options.weight)
     failure: Error = stores.Gone(f"No store of this cloud has the data of image {image.id}.")
     for store, url in usable:

@@ -188,11 +188,12 @@ def delete_image(caller: Caller, image_id: str) -> None:
 def end(tx: db.Tx, image: Image) -> None:
     """The image is deleted; as the system. Its data is for `removal.bury`."""
     tx.update(images, {"id": image.id}, status=states.move(image.status, "deleted"), deleted_at=tx.now, updated_at=tx.now, upload=None)
-    for extra in (tables.tags, tables.properties, tables.members):
+    for extra in (tables.tags, tables.properties, tables.members, tables.cached):
         tx.delete(extra, image_id=image.id)
     for each in image.locations:
         tables.displace(tx, image.id, each.store)
-    tasks.cancel(tx, f"image:{image.id}")
+    for resource in (f"image:{image.id}", f"image-cache:{image.id}"):
+        tasks.cancel(tx, resource)
     journal.changed(tx, "image", image.id, "delete", (), {"name": image.name})
 
 

@@ -19,7 +19,8 @@ STAGED, UPLOADING = ("uploading", "importing"), ("saving", "uploading", "importi
 
 def _counts(owner: str | None) -> dict[str, sa.Select[Any]]:
     live = sa.and_(images.c.owner == owner, images.c.deleted_at.is_(None))
-    stored = sa.and_(live, locations.c.image_id == images.c.id, locations.c.status == "active", locations.c.store != stores.STAGING)
+    stored = sa.and_(live, locations.c.image_id == images.c.id, locations.c.status == "active",
+                     locations.c.store.not_in((stores.STAGING, stores.TASKS, stores.CACHE)))  # fmt: skip
     bytes_of = sa.func.coalesce(sa.func.sum(images.c.size), 0)
     return {
         "image_size_total": sa.select(bytes_of / _MIB).where(stored),

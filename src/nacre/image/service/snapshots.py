@@ -1,4 +1,5 @@
-"""Images that are made of servers: a row by the verb that was asked, its data from the server's host.
+"""What hosts send: images that are made of servers, a row by the verb that was asked, its data from the server's host; and what a host
+made of data that was staged for an import.
 
 The data comes while a call `upload_image` of that host is open and names the image, as often as the host repeats the call: what came
 before from an uploader that is gone is forgotten, and once the image is active it is only acknowledged.
@@ -13,7 +14,8 @@ from nacre.core import db, ids, nodes
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Error
-from nacre.image import tables
+from nacre.image import stores, tables
+from nacre.image.intake import Intake
 from nacre.image.service import data, images, quotas
 
 
@@ -40,6 +42,9 @@ async def from_node(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterato
     """None when the image has its data now, else why it has not."""
     who = System(ids.request_id())
     try:
+        if await data.thread(_converting, cloud, host, image_id):
+            await _converted(cloud, who, image_id, chunks)
+            return None
         arrival = await data.thread(_begin, cloud, who, host, image_id)
         if arrival is None:
             async for _ in chunks:
@@ -50,6 +55,30 @@ async def from_node(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterato
     except Error as error:
         return error.message
     return None
+
+
+def _converting(cloud: Cloud, host: str, image_id: str) -> bool:
+    with cloud.db.read() as conn:
+        return any(call.verb == "convert_image" and call.args.get("image_id") == image_id for call in nodes.open_calls(conn, host))
+
+
+async def _converted(cloud: Cloud, who: System, image_id: str, chunks: AsyncIterator[bytes]) -> None:
+    """What a host made of staged data; repeated it replaces what came before."""
+    store = stores.hidden(cloud, stores.TASKS)
+    intake = Intake(store.begin(image_id), image_id, None, cloud.config.DEFAULT.image_size_cap)
+
+    def place() -> None:
+        intake.finish()
+        with cloud.db.write(who) as tx:
+            if tx.lock(sa.select(tables.images.c.id).where(tables.images.c.id == image_id, tables.images.c.status == "importing")) is None:
+                raise Error(f"image {image_id} is not imported any more")
+            tables.place(tx, image_id, store.id, intake.part.publish())
+
+    try:
+        await data.receive(intake, chunks)
+        await data.thread(place)
+    finally:
+        intake.close()
 
 
 def _begin(cloud: Cloud, who: System, host: str, image_id: str) -> data.Arrival | None:

@@ -1,4 +1,5 @@
-"""Stores: where the bytes of images are. `enabled_backends` names them; one more, `os_glance_staging_store`, holds what was staged.
+"""Stores: where the bytes of images are. `enabled_backends` names them; users do not see three more: what was staged for an import, what the
+import made of it, and copies that are nearer than where an image is (the image cache).
 
 A row of `image_locations` says that an image's data is in a store, at a `url` that only this store understands. The contract (`Store`)
 is made for files and for object stores alike: data on its way in is a `Part`, made durable under a name of its own by `finish`; `publish`
@@ -14,7 +15,8 @@ from nacre.image.stores.contract import Gone, Part, Reader, Store
 from nacre.image.stores.file import FileStore
 from nacre.image.stores.web import WebStore
 
-STAGING = "os_glance_staging_store"
+STAGING, TASKS, CACHE = "os_glance_staging_store", "os_glance_tasks_store", "os_glance_cache"
+_NEAREST = 1 << 30
 
 
 def all_of(cloud: Cloud) -> dict[str, Store]:
@@ -37,19 +39,23 @@ def default(cloud: Cloud) -> str:
 
 
 def files(cloud: Cloud) -> list[FileStore]:
-    """Every store of files, the staging one last."""
-    return [store for store in all_of(cloud).values() if isinstance(store, FileStore)] + [staging(cloud)]
+    """Every store of files, those that users do not see last."""
+    inner = [STAGING, TASKS, *([CACHE] if cloud.config.DEFAULT.image_cache_dir else [])]
+    return [store for store in all_of(cloud).values() if isinstance(store, FileStore)] + [hidden(cloud, each) for each in inner]
 
 
-def staging(cloud: Cloud) -> FileStore:
-    made: FileStore | None = cloud.memory.get("staging store")
+def hidden(cloud: Cloud, store_id: str) -> FileStore:
+    """A store that users do not see."""
+    made: FileStore | None = cloud.memory.get(store_id)
     if made is None:
-        made = cloud.memory["staging store"] = FileStore(STAGING, Backend(), cloud.home.reach / "images" / "staging")
+        folder = {STAGING: "images/staging", TASKS: "images/tasks", CACHE: cloud.config.DEFAULT.image_cache_dir or "images/cache"}[store_id]
+        weight = _NEAREST if store_id == CACHE else 0
+        made = cloud.memory[store_id] = FileStore(store_id, Backend(weight=weight), cloud.home.reach / folder)
     return made
 
 
 def named(cloud: Cloud, store_id: str) -> Store | None:
-    return staging(cloud) if store_id == STAGING else all_of(cloud).get(store_id)
+    return hidden(cloud, store_id) if store_id in (STAGING, TASKS, CACHE) else all_of(cloud).get(store_id)
 
 
-__all__ = ["STAGING", "FileStore", "Gone", "Part", "Reader", "Store", "WebStore", "all_of", "default", "files", "named", "staging"]
+__all__ = ["CACHE", "STAGING", "TASKS", "FileStore", "Gone", "Part", "Reader", "Store", "WebStore", "all_of", "default", "files", "hidden", "named"]

@@ -54,6 +54,9 @@ class Store(Protocol):
         """The data at `url` are not their image's any more; instant. What is returned removes them; if it is never called, the store
         finds them by itself, later."""
 
+    def leftover(self, image_id: str) -> Callable[[], None]:
+        """`retire` for data of the image that came here and of which no location was ever written."""
+
     def lives(self, image_id: str, token: str) -> bool:
         """Whether somebody still writes that part."""
 

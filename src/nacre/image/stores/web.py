@@ -29,6 +29,9 @@ class WebStore:
     def retire(self, url: str) -> Callable[[], None]:
         return lambda: None
 
+    def leftover(self, image_id: str) -> Callable[[], None]:
+        return lambda: None
+
     def lives(self, image_id: str, token: str) -> bool:
         return False
 

@@ -54,6 +54,12 @@ locations = sa.Table(
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Index("ix_image_locations_deleted", "status", sqlite_where=sa.text("status = 'deleted'"), postgresql_where=sa.text("status = 'deleted'")),
 )  # fmt: skip
+cached = sa.Table(
+    "image_cached", db.metadata,
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),
+    sa.Column("hits", sa.Integer, nullable=False),
+    sa.Column("last_accessed", sa.DateTime, nullable=False),
+)  # fmt: skip
 members = sa.Table(
     "image_members", db.metadata,
     sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id"), primary_key=True),

@@ -6,6 +6,10 @@ hashed as they come; what does not match is thrown away before anything looks at
 file gets the base's name, and a base is never written again: guests' disks lie over it.
 
 A `.part` whose lock is free belongs to nobody: `recover` removes it.
+
+Beside a base lies its `.sum` (bases.py): what it was when it was made. A base that has become anything else is fetched again: the same
+image gives the same bytes, so the disks over it are whole again. `prune` removes bases that nobody has used for long, and when the disk is
+short sooner; what a disk or a domain needs, the caller says, stays.
 """
 
 import errno
@@ -16,14 +20,15 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
 from nacre.node.commands import CommandFailed
 from nacre.node.deadline import Deadline, NodeError
-from nacre.node.disks import confined
+from nacre.node.disks import bases, confined
 from nacre.node.hypervisor.driver import ImageSpec
 from nacre.node.trace import noted
 
@@ -33,7 +38,7 @@ _ZEROS = bytes(_CHUNK)
 _INSPECTION = Path(__file__).with_name("inspection.py")
 _HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 _FLAT = ("raw", "gpt", "iso")
-_QEMU_NAMES = {"vhd": "vpc"}
+_QEMU_NAMES = {"vhd": "vpc", "gpt": "raw"}
 _LARGEST = 16 << 40
 
 
@@ -45,10 +50,10 @@ Fetch = Callable[[str], AbstractContextManager[_Bytes]]
 
 
 class ImageCache:
-    """Bases in `folder`; `fetch(image id)` opens the bytes of an image."""
+    """Bases in `folder`; `fetch(image id)` opens the bytes of an image; `keep`: how long what nobody needs stays."""
 
-    def __init__(self, folder: Path, fetch: Fetch) -> None:
-        self.folder, self.fetch = folder, fetch
+    def __init__(self, folder: Path, fetch: Fetch, keep: bases.Keep = bases.Keep(86400.0, 0)) -> None:
+        self.folder, self.fetch, self.keep = folder, fetch, keep
 
     def path(self, image_id: str) -> Path:
         return self.folder / hashlib.sha1(image_id.encode(), usedforsecurity=False).hexdigest()
@@ -56,6 +61,7 @@ class ImageCache:
     def recover(self) -> None:
         """Removes what an earlier process left half-made."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        bases.recover(self.folder)
         for part in self.folder.glob("*.part"):
             with part.open("rb") as file:
                 try:
@@ -67,12 +73,18 @@ class ImageCache:
     def ensure(self, image: ImageSpec, deadline: Deadline) -> int:
         """Makes sure of the base; its size in bytes. Raises NodeError with the reason why the image cannot be used."""
         base = self.path(image.image_id)
-        if not base.exists():
+        bases.used(base)  # first of all, so that nothing prunes it meanwhile
+        if not bases.sound(base, deadline):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._part(base, deadline) as part:
                 if part is not None:
                     self._make(image, base, part, deadline)
+                    bases.remember(base, deadline)
         return base.stat().st_size
+
+    def prune(self, needed: Collection[str]) -> list[str]:
+        """Removes bases that are not `needed` (names) any more; their names."""
+        return bases.prune(self.folder, needed, self.keep) if self.folder.is_dir() else []
 
     @contextmanager
     def _part(self, base: Path, deadline: Deadline) -> Iterator[IO[bytes] | None]:
@@ -83,7 +95,7 @@ class ImageCache:
             try:
                 while not _locked(file):
                     deadline.sleep(0.05)
-                if base.exists():
+                if bases.sound(base, deadline):
                     yield None
                     return
                 if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
@@ -122,10 +134,32 @@ class ImageCache:
                 raise NodeError(f"the host has no room for image {image.image_id}", str(error)) from error
             raise
 
+    @contextmanager
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> Iterator[IO[bytes]]:
+        """An image that is being imported, in another format, in a file that goes with the context. It has no hash yet, and nobody has
+        looked into it: an unprivileged child is the first to."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.folder) as part, tempfile.TemporaryFile(dir=self.folder) as target:
+            try:
+                self._fetch(image, part, deadline)
+                found, virtual_size = self._inspect(image, part, deadline)
+                self._convert(image, (found, virtual_size), part, target, deadline, wanted=wanted)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise NodeError(f"the host has no room for image {image.image_id}", str(error)) from error
+                raise
+            yield target
+
     def _download(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> None:
         if image.hash_algo not in _HASHES or not image.hash_value:
             raise NodeError(f"image {image.image_id} has no hash by which it could be verified")
-        digest, size = hashlib.new(image.hash_algo, usedforsecurity=False), 0
+        found = self._fetch(image, part, deadline)
+        if found != image.hash_value.lower():
+            raise NodeError(f"image {image.image_id} is damaged: its {image.hash_algo} differs", f"it is {found}")
+
+    def _fetch(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> str:
+        """Writes the image's bytes into `part`; their hash."""
+        digest, size = hashlib.new(image.hash_algo or "sha512", usedforsecurity=False), 0
         try:
             with noted(f"fetch image {image.image_id}"), self.fetch(image.image_id) as source:
                 while chunk := source.read(_CHUNK):
@@ -143,8 +177,7 @@ class ImageCache:
         part.flush()
         if image.size is not None and size != image.size:
             raise NodeError(f"image {image.image_id} is damaged: not the {image.size} bytes that it should have", f"{size} bytes came")
-        if digest.hexdigest() != image.hash_value.lower():
-            raise NodeError(f"image {image.image_id} is damaged: its {image.hash_algo} differs", f"it is {digest.hexdigest()}")
+        return digest.hexdigest()
 
     def _inspect(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> tuple[str, int]:
         confined.readable(part)
@@ -160,10 +193,11 @@ class ImageCache:
             raise NodeError(f"image {image.image_id}: a disk of {verdict['virtual_size']} bytes is too large")
         return verdict["format"], verdict["virtual_size"]
 
-    def _convert(self, image: ImageSpec, shape: tuple[str, int], part: IO[bytes], target: IO[bytes], deadline: Deadline) -> None:
+    def _convert(self, image: ImageSpec, shape: tuple[str, int], part: IO[bytes], target: IO[bytes], deadline: Deadline, *,
+                 wanted: str = "raw") -> None:  # fmt: skip
         confined.writable(target)
         found, virtual_size = shape
-        source = ["-f", _QEMU_NAMES.get(found, found), "-O", "raw", "-S", "64k", confined.path_of(part), confined.path_of(target)]
+        source = ["-f", _QEMU_NAMES.get(found, found), "-O", wanted, "-S", "64k", confined.path_of(part), confined.path_of(target)]
         try:
             confined.run(["qemu-img", "convert", *source], [part, target], deadline, largest_file=virtual_size + (64 << 20))
         except CommandFailed as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nacre.node.deadline import NodeError
+from nacre.node.disks.bases import remove
 from nacre.node.disks.image_cache import sync_folder
 
 ASIDE, BASES = "_set_aside", "_base"
@@ -28,9 +29,13 @@ def files(instances: Path) -> dict[str, Any]:
     bases = sorted((instances / BASES).iterdir()) if (instances / BASES).is_dir() else []
     users = _users(instances)
     others = [str(path) for path in found if path.name not in (ASIDE, BASES) and not (path.is_dir() and _UUID.fullmatch(path.name))]
-    others += [str(path) for path in bases if not _BASE.fullmatch(path.name) and not path.name.endswith(".part")]
+    others += [str(path) for path in bases if not _BASE.fullmatch(path.name) and not path.name.endswith((".part", ".sum"))]
     return {"folders": folders, "others": others,
             "bases": [{"name": path.name, "users": sorted(users.get(path.name, ()))} for path in bases if _BASE.fullmatch(path.name)]}  # fmt: skip
+
+
+def bases_under_disks(instances: Path) -> set[str]:
+    return set(_users(instances))
 
 
 def _users(instances: Path) -> dict[str, set[str]]:
@@ -79,5 +84,5 @@ def absent_base(instances: Path, name: str, needed: Collection[str]) -> None:
     users = _users(instances).get(name)
     if users or any(Path(path).name == name for path in needed):
         raise NodeError(f"base {name} is needed by {', '.join(sorted(users or {'a domain'}))}")
-    (instances / BASES / name).unlink(missing_ok=True)
+    remove(instances / BASES / name)
     sync_folder(instances / BASES)

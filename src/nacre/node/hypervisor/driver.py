@@ -8,7 +8,7 @@ The agent runs verbs of one server one after another and verbs of different serv
 `console_log`, `console`, `incarnation`) may come at any time from any thread.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -143,6 +143,12 @@ class Hypervisor(Protocol):
 
     def ensure_image(self, image: ImageSpec, deadline: Deadline) -> int:
         """The image lies ready for guests; its virtual size in bytes."""
+
+    def prune(self, images: Collection[str]) -> None:
+        """What lies ready of images goes when no guest needs it, none of `images` is it, and it was not asked for lately."""
+
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> AbstractContextManager[IO[bytes]]:
+        """An image that is being imported (it has no hash yet) in the format `wanted`, gone with the context."""
 
     def ensure_server(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer:
         """Disks and domain exist, and a guest that was off is now in `power`. One that is on is left as it is, except that

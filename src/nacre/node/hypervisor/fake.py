@@ -7,7 +7,7 @@ the real one. `lose` and `turn_off` are what a person could do behind our back.
 import io
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -85,6 +85,13 @@ class FakeHypervisor:
     def ensure_image(self, image: ImageSpec, deadline: Deadline) -> int:
         self._take_time(deadline)
         return image.size or 1 << 30
+
+    def prune(self, images: Collection[str]) -> None: ...
+
+    @contextmanager
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> Iterator[IO[bytes]]:
+        self._take_time(deadline)
+        yield io.BytesIO(f"{image.disk_format} as {wanted}".encode())
 
     def ensure_server(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer:
         self._take_time(deadline)

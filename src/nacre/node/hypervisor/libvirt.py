@@ -15,8 +15,8 @@ OPERATION_INVALID, which counts as "already so" where off was wanted.
 import logging
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -212,6 +212,15 @@ class LibvirtHypervisor:
 
     def ensure_image(self, image: ImageSpec, deadline: Deadline) -> int:
         return self.disks.cache.ensure(image, deadline)
+
+    def prune(self, images: Collection[str]) -> None:
+        domains = {Path(path).name for domain in self.survey().domains for path in domain.files}
+        needed = {self.disks.cache.path(image_id).name for image_id in images} | files.bases_under_disks(self.instances) | domains
+        for name in self.disks.cache.prune(needed):
+            log.info("base %s was not needed any more", name)
+
+    def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> AbstractContextManager[IO[bytes]]:
+        return self.disks.cache.converted(image, wanted, deadline)
 
     def ensure_server(self, spec: ServerSpec, power: Wanted, deadline: Deadline) -> SeenServer:
         domain = self._find(spec.id)

@@ -1,0 +1,32 @@
+"""Runs command lines of the unmodified `openstack` client one after the other in one process: run with the client's own Python. Reads JSON
+lists of arguments, a line each, and writes {"code", "out", "err"} for each."""
+
+import contextlib
+import io
+import json
+import sys
+
+
+class Terminal(io.StringIO):
+    """What the client thinks it is typed into: it must not wait for an image's data there."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def main() -> None:
+    from openstackclient import shell
+
+    lines, sys.stdin = sys.stdin, Terminal()
+    for line in lines:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = shell.OpenStackShell().run(json.loads(line))
+            except SystemExit as ended:
+                code = ended.code
+        print(json.dumps({"code": code or 0, "out": out.getvalue(), "err": err.getvalue()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
