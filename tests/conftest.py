@@ -4,6 +4,7 @@ drivers behind the real node API. Tests talk to it with the clients that users h
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,10 @@ def fresh_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]
         yield started.fresh
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[], str]) -> Iterator[Running]:
-    """An all-in-one with the API, a worker and its loops; add `node` for a fake compute host."""
-    cloud = make_cloud(tmp_path_factory.mktemp("home") / "cloud", database=fresh_database())
+@contextmanager
+def serve(path: Path, database: str = "") -> Iterator[Running]:
+    """An all-in-one in `path` with the API, a worker and its loops."""
+    cloud = make_cloud(path, database=database)
     listener = socket.create_server(("127.0.0.1", 0))
     cloud.public_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with cloud.db.write(System(ids.request_id())) as tx:
@@ -115,6 +116,13 @@ def running(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[
     server.should_exit = True
     thread.join(10)
     cloud.db.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[], str]) -> Iterator[Running]:
+    """An all-in-one; add `node` for a fake compute host."""
+    with serve(tmp_path_factory.mktemp("home") / "cloud", fresh_database()) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ class Agent:
                 changed = self.documents.take(asked, answer)
                 news = before != self.documents.following()
                 self.after_boot.fetched(self.documents.wanted().get("server", {}))
-                self.calls.accept(answer.calls)
+                taken = self.calls.accept(answer.calls)
             except Exception as error:
                 pause = self._knock_later(pause, error)
                 continue
@@ -130,7 +130,7 @@ class Agent:
                 self._to_look.ring()
                 self._to_tell.ring()
             self._fetched = True
-            pause = 0.0 if changed or answer.calls or news or not wait else 0.2
+            pause = 1.0 if not taken else 0.0 if changed or answer.calls or news or not wait else 0.2
 
     def _knock_later(self, pause: float, error: Exception) -> float:
         if not self._ended.is_set() and pause <= 0.2:

@@ -6,9 +6,13 @@ resource is known. A verb whose call was answered for it still holds its resourc
 
 What may race: the same call comes again while it runs (a feed answer was lost) or just after its result was acknowledged (the
 answer was under way); both are known by id and ignored. After kill -9 the call comes again and runs again, which every verb bears.
+A call whose fence the disk cannot keep is not taken: it comes again with the next answer.
+A verb that does not return, because what it asked hangs, costs its thread; the pool takes another one for it once its call was answered.
 """
 
+import errno
 import logging
+import os
 import threading
 import time
 import traceback
@@ -52,7 +56,7 @@ class Verb(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """At most `size` daemon threads, started when needed."""
+    """At most `size` daemon threads, started when needed, and one for each that is given up as lost."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -74,7 +78,10 @@ class Pool:
             work = self._work.get()
             with self._lock:
                 self._idle -= 1
-            work()
+            try:
+                work()
+            except Exception:
+                log.exception("a call's thread met what no call should raise")
 
 
 class _Job:
@@ -96,14 +103,20 @@ class Calls:
         self._answered: OrderedDict[str, None] = OrderedDict()
         self._closed = False
 
-    def accept(self, calls: Iterable[Call]) -> None:
-        """Starts or queues what is not known yet."""
-        held = {result.id for result in self.results.all()}
+    def accept(self, calls: Iterable[Call]) -> bool:
+        """Starts or queues what is not known yet; False when some could not be taken now and must come again."""
+        taken = True
         for call in calls:
             with self._lock:
-                known = call.id in self._jobs or call.id in held or call.id in self._answered
-            if not known:
+                known = call.id in self._jobs or self.results.holds(call.id) or call.id in self._answered
+            if known:
+                continue
+            try:
                 self._start(call)
+            except OSError as error:
+                log.warning("%s cannot be taken yet: its fence cannot be kept: %s", call.verb, error)
+                taken = False
+        return taken
 
     def open(self) -> list[str]:
         """Ids that need not be sent again: being worked on, or with a result that waits to be acknowledged."""
@@ -172,7 +185,10 @@ class Calls:
                     del self._queues[resource]
                     return
                 work = self._queues[resource].popleft()
-            work()
+            try:
+                work()
+            except Exception:
+                log.exception("work on %s met what it should not raise", resource)
 
     def _run(self, job: _Job, verb: Verb) -> None:
         call, began = job.call, time.monotonic()
@@ -231,6 +247,9 @@ def _inside(args: Mapping[str, Any], resource: str) -> Any:
 
 def failure(call_id: str, error: Exception) -> Result:
     """The result that tells about `error`: a sentence for the user, the cause for the operator."""
+    if _no_room(error):
+        what = f"{error}: " if isinstance(error, NodeError) else ""
+        return Result(call_id, False, error=f"{what}there is no room left on the host's disk", detail=getattr(error, "detail", "") or str(error))
     if isinstance(error, NodeError):
         return Result(call_id, False, error=str(error), detail=error.detail or None)
     if isinstance(error, CommandFailed):
@@ -239,3 +258,13 @@ def failure(call_id: str, error: Exception) -> Result:
         return Result(call_id, False, error=f"the call cannot be read: {error}")
     detail = "".join(traceback.format_exception(error))[-4000:]
     return Result(call_id, False, error=f"unexpected {type(error).__name__} on the host", detail=detail)
+
+
+def _no_room(error: BaseException | None) -> bool:
+    """Whether a full disk is behind it, in whatever words: ours, a command's, libvirt's."""
+    while error is not None:
+        words = f"{error} {getattr(error, 'detail', '')} {getattr(error, 'stderr', '')}"
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in words:
+            return True
+        error = error.__cause__
+    return False

@@ -8,7 +8,6 @@ file gets the base's name, and a base is never written again: guests' disks lie 
 A `.part` whose lock is free belongs to nobody: `recover` removes it.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -102,25 +101,20 @@ class ImageCache:
             file.close()
 
     def _make(self, image: ImageSpec, base: Path, part: IO[bytes], deadline: Deadline) -> None:
-        try:
-            self._download(image, part, deadline)
-            found, virtual_size = self._inspect(image, part, deadline)
-            if found in _FLAT:
-                _publish(part, base.with_suffix(".part"), base)
-                return
-            raw = base.with_suffix(".raw.part")
-            raw.unlink(missing_ok=True)
-            with raw.open("w+b") as target:
-                try:
-                    fcntl.flock(target, fcntl.LOCK_EX)
-                    self._convert(image, (found, virtual_size), part, target, deadline)
-                    _publish(target, raw, base)
-                finally:
-                    raw.unlink(missing_ok=True)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise NodeError(f"the host has no room for image {image.image_id}", str(error)) from error
-            raise
+        self._download(image, part, deadline)
+        found, virtual_size = self._inspect(image, part, deadline)
+        if found in _FLAT:
+            _publish(part, base.with_suffix(".part"), base)
+            return
+        raw = base.with_suffix(".raw.part")
+        raw.unlink(missing_ok=True)
+        with raw.open("w+b") as target:
+            try:
+                fcntl.flock(target, fcntl.LOCK_EX)
+                self._convert(image, (found, virtual_size), part, target, deadline)
+                _publish(target, raw, base)
+            finally:
+                raw.unlink(missing_ok=True)
 
     def _download(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> None:
         if image.hash_algo not in _HASHES or not image.hash_value:
@@ -136,8 +130,6 @@ class ImageCache:
                         break
                     _write(part, chunk)
         except (OSError, EOFError) as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
-                raise
             raise NodeError(f"image {image.image_id} could not be fetched", f"{type(error).__name__}: {error}") from error
         part.truncate(size)
         part.flush()
@@ -167,8 +159,6 @@ class ImageCache:
         try:
             confined.run(["qemu-img", "convert", *source], [part, target], deadline, largest_file=virtual_size + (64 << 20))
         except CommandFailed as error:
-            if "No space left" in error.stderr:
-                raise NodeError("the host has no room to convert the image", str(error)) from error
             raise NodeError(f"image {image.image_id} could not be converted: {_reason(error.stderr)}", str(error)) from error
 
 
