@@ -1,23 +1,32 @@
 """A disk that is full: the cloud's, with the database, images and logs on it, and a host's, with what its agent must not forget."""
 
+import hashlib
+import io
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from conftest import Running, serve
 from fake_node import FakeNode, until
 from nacre.core import ids, log
-from nacre.node.calls import Call, Calls, Pool, Verb
+from nacre.node.calls import Call, Calls, Pool, Verb, failure
 from nacre.node.deadline import Deadline
+from nacre.node.disks.config_drive import ConfigDrives
+from nacre.node.disks.file import FileDisks
+from nacre.node.disks.image_cache import ImageCache
 from nacre.node.documents import Documents
 from nacre.node.feed import Feed
 from nacre.node.fences import Fences, Results
+from nacre.node.hypervisor.driver import ImageSpec, ServerSpec
 from nacre.node.wires.driver import Document
 from small_disk import SmallDisk, mounted
 
@@ -132,6 +141,7 @@ def _use_up(http: httpx.Client) -> None:
     until(lambda: http.post("/image/v2/images", json={"name": "x" * 200}).status_code == 503)
 
 
+@pytest.mark.long
 def test_a_database_that_somebody_else_locks(cloud: Running, host: FakeNode) -> None:
     """Reads go on; a change waits for some seconds, then is refused; what is under way goes on afterwards."""
     with cloud.http(**COMPUTE) as http:
@@ -182,6 +192,33 @@ def test_a_host_without_room_does_what_makes_room(tmp_path: Path) -> None:
         disk.fill()
         documents.take({"port": {"p": 1}}, Feed(1, [Document("port", str(n), 2, {"x": "y" * 9000}) for n in range(20)]))
         assert len(documents.index()["port"]) == 21
+
+
+def test_a_host_whose_disk_is_full_says_so_and_keeps_nothing(tmp_path: Path) -> None:
+    """Whatever meets it first, the image or the guest's disk."""
+    content = os.urandom(3 << 20)
+
+    @contextmanager
+    def fetch(image_id: str) -> Iterator[io.BytesIO]:
+        yield io.BytesIO(content)
+
+    with mounted(tmp_path, 8) as disk:
+        instances = disk.place / "instances"
+        cache = ImageCache(instances / "_base", fetch)
+        disks = FileDisks(instances, cache, ConfigDrives("iso9660", lambda server_id: {}))
+        disks.recover()
+        image = ImageSpec("i1", "raw", len(content), "sha512", hashlib.sha512(content).hexdigest())
+        wanted = ServerSpec(id=ids.uuid(), number=1, name="n", project_id="p", vcpus=1, memory_mb=64, root_gb=1, image=image)
+        for prepare in (lambda: None, lambda: cache.ensure(image, Deadline(30))):
+            prepare()
+            disk.fill()
+            with pytest.raises(Exception) as failed:
+                disks.ensure(msgspec.structs.replace(wanted, ephemeral_gb=1, swap_mb=64), Deadline(30))
+            assert "no room left on the host's disk" in str(failure("c", failed.value).error)
+            assert not list(instances.glob("**/*.part")) and not list(instances.glob("**/disk*"))
+            disks.absent(wanted.id)
+            disk.free()
+        disks.ensure(wanted, Deadline(30))
 
 
 def test_a_log_on_a_full_disk_fails_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,7 @@ def look(cloud: Cloud, who: System, checks: Sequence[Check]) -> list[Difference]
     """One look."""
     surveys, silent = survey(cloud, who)
     with cloud.db.read() as conn:
-        found = [*silent, *_documents(conn, surveys), *_tasks(conn)]
+        found = [*silent, *_daemons(conn), *_documents(conn, surveys), *_tasks(conn)]
         for check in checks:
             found += check(cloud, conn, surveys)
     return sorted(found, key=lambda one: (one.kind, one.what, one.host or ""))
@@ -140,6 +140,13 @@ def call(host: str, verb: str, args: Mapping[str, Any]) -> Repair:
         answer(cloud, call_id, 60.0)
 
     return repair
+
+
+def _daemons(conn: sa.Connection) -> Iterable[Difference]:
+    """Daemons of living hosts that do not do their work."""
+    for row in nodes.all_hosts(conn):
+        if nodes.alive(row):
+            yield from (Difference("daemon", daemon, why, row.name) for daemon, why in sorted((row.trouble or {}).items()))
 
 
 def _documents(conn: sa.Connection, surveys: Mapping[str, Survey]) -> Iterable[Difference]:
