@@ -20,6 +20,13 @@ pytestmark = pytest.mark.services
 COMPUTE = {"openstack-api-version": "compute 2.90"}
 
 
+@pytest.fixture(scope="module")
+def node(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeNode]:
+    started = FakeNode(running.cloud, "nacre-1", tmp_path_factory.mktemp("node")).start()
+    yield started
+    started.stop()
+
+
 @pytest.fixture
 def http(running: Running, node: FakeNode) -> Iterator[httpx.Client]:
     with running.http(**COMPUTE) as client:
