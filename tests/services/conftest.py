@@ -24,4 +24,4 @@ def node(cloud: Processes, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="package")
 def order(cloud: Processes, node: FakeNode) -> dict[str, Any]:
-    return make_order(cloud.clients[0])
+    return make_order(cloud)

@@ -100,6 +100,7 @@ class Pair:
         program.prepare(self.home, config(port, ""), {"admin": "secret", "demo": "secret"}, History())
         trust = ssl.create_default_context(cafile=folder / "ca.pem")
         self.client = httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trust, timeout=90)
+        self.clients = [self.client]
         self.running = [start(role, self.home, port, before=before, env=env) for role in ("api", "worker")]
         self.inside = program.make_cloud(self.home, config(port, ""), "test")
         self.node = FakeNode(self.inside, "nacre-1", folder / "node")
@@ -179,8 +180,9 @@ def made(answer: httpx.Response, kind: str) -> dict[str, Any]:
     return found
 
 
-def order(client: httpx.Client) -> dict[str, Any]:
+def order(cloud: Any) -> dict[str, Any]:
     """The body of a small server."""
+    client = cloud.clients[0]
     image = client.post("/image/v2/images", json={"name": "disk", "disk_format": "raw", "container_format": "bare"}).json()
     put = client.put(f"/image/v2/images/{image['id']}/file", content=b"\0" * 4096, headers={"content-type": "application/octet-stream"})
     assert put.status_code == 204, put.text

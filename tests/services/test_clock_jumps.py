@@ -49,7 +49,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[Pa
 
 @pytest.fixture(scope="module")
 def body(cloud: Pair) -> dict[str, Any]:
-    return order(cloud.client)
+    return order(cloud)
 
 
 def create(cloud: Pair, body: dict[str, Any]) -> str:

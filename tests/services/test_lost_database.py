@@ -115,7 +115,7 @@ def test_a_server_stopped_for_ten_seconds(cloud: Processes, node: FakeNode) -> N
 
 
 def test_connections_killed_under_load(cloud: Processes, node: FakeNode) -> None:
-    before, body = pids(cloud), order(cloud.clients[0])
+    before, body = pids(cloud), order(cloud)
     body["server"]["name"] = "through the storm"
     with Writers(cloud, network(cloud, "10.32.0.0/16")) as writers:
         asked, had, limit = list[str](), len(writers.acknowledged), time.monotonic() + 120

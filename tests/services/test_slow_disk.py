@@ -39,7 +39,7 @@ def test_many_changes_at_once_wait_their_turn_or_are_refused_in_time(cloud: Pair
 
 
 def test_servers_are_made_and_hosts_stay_up(cloud: Pair) -> None:
-    asked = cloud.client.post("/compute/v2.1/servers", json=order(cloud.client))
+    asked = cloud.client.post("/compute/v2.1/servers", json=order(cloud))
     assert asked.status_code == 202, asked.text
     path = f"/compute/v2.1/servers/{asked.json()['server']['id']}"
     until(lambda: cloud.client.get(path).json()["server"]["status"] != "BUILD", 60, 0.5)
