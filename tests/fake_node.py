@@ -114,7 +114,7 @@ class SteppedNode:
     def _live(self) -> None:
         self._beat = time.monotonic()
         with self.cloud.db.write(WHO) as tx:
-            tx.update(nodes.hosts, {"name": self.host}, last_seen=tx.now)
+            nodes.heard_of(tx, [self.host])
 
     def _app(self) -> node_api.NodeApp:
         return node_api.NodeApp(self.cloud, self.host, program.behind(), node_api.Heartbeats(self.cloud))

@@ -200,7 +200,7 @@ def test_delete_at_every_boundary_of_create_leaves_nothing(world: World) -> None
 def test_a_server_on_a_host_that_is_down_goes_at_once_and_its_guest_later(world: World) -> None:
     made = world.active()
     with world.cloud.db.write(WHO) as tx:
-        tx.update(nodes.hosts, {"name": "nacre-1"}, last_seen=None)
+        tx.update(nodes.hosts, {"name": "nacre-1"}, heard=None)
     world.delete(made)
     harness.settle(harness.Stage(world.cloud, lambda stage: False))
     assert world.row(made).vm_state == states.DELETED

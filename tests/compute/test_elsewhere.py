@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 
 import msgspec
 import pytest
@@ -100,7 +99,7 @@ def test_a_host_that_cannot_take_it_back_is_told_again(world: World, others: lis
 def silent(world: World, host: str) -> None:
     """As long as it takes until it counts as dead."""
     with world.cloud.db.write(WHO) as tx:
-        tx.update(nodes.hosts, {"name": host}, last_seen=tx.now - timedelta(seconds=nodes.DEAD_AFTER + 1))
+        nodes.heard_of(tx, [host], nodes.DEAD_AFTER + 1)
     world.cloud.memory["silent hosts"] = {host: time.monotonic() - node_api.GRACE}
     node_api.expire_calls(world.cloud, WHO)
 

@@ -4,7 +4,7 @@ import pytest
 
 from conftest import Running
 from nacre import compute
-from nacre.core import clock, joining, node_api, nodes
+from nacre.core import joining, node_api, nodes
 from nacre.core.caller import System
 
 WHO = System("req-end")
@@ -13,7 +13,7 @@ WHO = System("req-end")
 def test_a_deleted_service_ends_the_hosts_certificate(running: Running) -> None:
     with running.cloud.db.write(WHO) as tx:
         nodes.register(tx, "far")
-        tx.update(nodes.hosts, {"name": "far"}, last_seen=clock.utcnow())
+        nodes.heard_of(tx, ["far"])
         compute.reported(tx, "far", {})
         admission = joining.admit(tx, "far")
     permit = joining.permit("far", admission)

@@ -1,13 +1,12 @@
 """Calls to a host that has died fail soon, calls to one that is only late to be heard after our own pause do not, tombstones never."""
 
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from conftest import make_cloud
-from nacre.core import clock, node_api, nodes
+from nacre.core import node_api, nodes
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 
@@ -21,7 +20,7 @@ def cloud(tmp_path: Path) -> Cloud:
 
 def silent(cloud: Cloud, seconds: float) -> None:
     with cloud.db.write(WHO) as tx:
-        tx.update(nodes.hosts, {"name": "h"}, last_seen=clock.utcnow() - timedelta(seconds=seconds))
+        nodes.heard_of(tx, ["h"], seconds)
 
 
 def test_calls_of_a_dead_host_fail(cloud: Cloud) -> None:

@@ -109,7 +109,7 @@ def test_what_is_refused_and_why(controller: Controller) -> None:
     left = controller.unused()
     with controller.cloud.db.write(WHO) as tx:
         nodes.register(tx, "there")
-        tx.update(nodes.hosts, {"name": "there"}, last_seen=tx.now)
+        nodes.heard_of(tx, ["there"])
     refusals = [
         (used, "far-2", csr, "this token was used already, by far-2"),
         ("of-another-cloud", "far-2", csr, "this token is not of this cloud"),
@@ -135,7 +135,7 @@ def test_a_revoked_host_joins_anew_at_once(controller: Controller) -> None:
     assert controller.ask(controller.token(), "far-30", csr)[0] == 200
     with controller.cloud.db.write(WHO) as tx:
         nodes.register(tx, "far-30")
-        tx.update(nodes.hosts, {"name": "far-30"}, last_seen=tx.now)
+        nodes.heard_of(tx, ["far-30"])
     assert controller.ask(controller.token(), "far-30", csr) == (403, {"error": "a host far-30 is there already"})
     with controller.cloud.db.write(WHO) as tx:
         joining.revoke(tx, "far-30")
@@ -292,7 +292,7 @@ def test_joining_anew_ends_the_certificate_before(controller: Controller, tmp_pa
     first = controller.joined(tmp_path / "one", "far-9")
     first.report({})
     with controller.cloud.db.write(WHO) as tx:
-        tx.update(nodes.hosts, {"name": "far-9"}, last_seen=None)
+        tx.update(nodes.hosts, {"name": "far-9"}, heard=None)
     controller.joined(tmp_path / "two", "far-9").report({})
     with pytest.raises(ControlPlaneDown, match="was revoked"):
         first.report({})

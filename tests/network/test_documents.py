@@ -1,7 +1,6 @@
 """What hosts are told: the bodies of documents, which host holds which, and that a change alters just the documents it changes."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -31,7 +30,8 @@ class Hosts:
     def report(self, name: str, address: str, ago: float = 0) -> None:
         with self.cloud.db.write(System(ids.request_id())) as tx:
             nodes.register(tx, name)
-            tx.update(nodes.hosts, {"name": name}, agents=AGENTS, address=address, last_seen=clock.utcnow() - timedelta(seconds=ago))
+            tx.update(nodes.hosts, {"name": name}, agents=AGENTS, address=address)
+            nodes.heard_of(tx, [name], ago)
             network.reported(tx, name, {"address": address})
         loops.configured(self.cloud, System(ids.request_id()))
 

@@ -133,7 +133,7 @@ class Stage:
     def silence(self, up: bool) -> None:
         self.node.up = up
         with self.cloud.db.write(WHO) as tx:
-            tx.update(nodes.hosts, {"name": HOST}, last_seen=tx.now if up else None)
+            nodes.heard_of(tx, [HOST], 0.0 if up else nodes.DEAD_AFTER + 1)
 
     def settle_calls(self) -> None:
         """Everything that was asked for comes to its end."""

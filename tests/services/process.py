@@ -1,4 +1,5 @@
-"""`process.py api|worker HOME PORT URL`: one real process of a cloud on PostgreSQL, without the privileges that the supervisor would drop."""
+"""`process.py api|worker HOME PORT URL`: one real process of a cloud on PostgreSQL, on SQLite when URL is empty, without the privileges that
+the supervisor would drop."""
 
 import socket
 import sys
@@ -18,7 +19,7 @@ class OpenHome(Home):
 
 
 def config(port: int, url: str) -> Config:
-    return Config(nacre=Nacre(port=port), database=Database(connection=url))
+    return Config(nacre=Nacre(port=port), database=Database(connection=url or None))
 
 
 def main(role: str, folder: str, port: int, url: str) -> None:

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from conftest import make_home
 from fake_node import FakeNode, until
 from nacre import program
 from nacre.core import tls
+from nacre.core.config import Home
 from nacre.core.postgresql import History
 from services.process import config
 
@@ -32,7 +33,7 @@ class Processes:
     def __init__(self, folder: Path, cluster: postgres.Postgres) -> None:
         self.home, self.cluster, self.url = make_home(folder / "cloud"), cluster, cluster.fresh()
         self.database = self.url.partition("@/")[2].partition("?")[0]
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [free_port(), free_port()]
         keys = self.home.path / "keys"
         self.authority = tls.Pair(folder / "ca.key", folder / "ca.pem")
         tls.ensure(self.authority, tls.Pair(keys / "server.key", keys / "server.crt"), ["127.0.0.1"], (os.geteuid(), os.getegid()))
@@ -50,10 +51,7 @@ class Processes:
             client.headers["x-auth-token"] = token
 
     def _start(self, role: str, port: int) -> subprocess.Popen[bytes]:
-        words = [sys.executable, str(Path(__file__).with_name("process.py")), role, str(self.home.path), str(port), self.url]
-        tests = Path(__file__).resolve().parents[1]
-        with open(self.home.path / "logs" / f"{role}.err", "ab") as output:
-            return subprocess.Popen(words, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": f"{tests.parent / 'src'}:{tests}"})
+        return start(role, self.home, port, self.url)
 
     def _token(self, client: httpx.Client) -> str:
         domain = {"domain": {"id": "default"}}
@@ -67,14 +65,7 @@ class Processes:
         return at_once(self.clients, number, ask)
 
     def stop(self) -> None:
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
-        for process in self.running:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.running)
 
 
 def at_once(clients: Sequence[httpx.Client], number: int, ask: Callable[[httpx.Client, int], Any]) -> list[Any]:
@@ -89,7 +80,68 @@ def at_once(clients: Sequence[httpx.Client], number: int, ask: Callable[[httpx.C
         return list(pool.map(one, range(number)))
 
 
-def _free_port() -> int:
+def start(role: str, home: Home, port: int, url: str = "", *, before: Sequence[str] = (),
+          env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:  # fmt: skip
+    """One process of a cloud (process.py), run by `before`."""
+    words = [*before, sys.executable, str(Path(__file__).with_name("process.py")), role, str(home.path), str(port), url]
+    tests = Path(__file__).resolve().parents[1]
+    with open(home.path / "logs" / f"{role}.err", "ab") as output:
+        return subprocess.Popen(words, stdout=output, stderr=output,
+                                env={**os.environ, "PYTHONPATH": f"{tests.parent / 'src'}:{tests}", **(env or {})})  # fmt: skip
+
+
+class Pair:
+    """An api and a worker of one cloud on SQLite, run by `before` and with `env`; and a fake compute host, in this process."""
+
+    def __init__(self, folder: Path, *, before: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+        self.home, port, keys = make_home(folder / "cloud"), free_port(), folder / "cloud" / "keys"
+        tls.ensure(tls.Pair(folder / "ca.key", folder / "ca.pem"), tls.Pair(keys / "server.key", keys / "server.crt"), ["127.0.0.1"],
+                   (os.geteuid(), os.getegid()))  # fmt: skip
+        program.prepare(self.home, config(port, ""), {"admin": "secret", "demo": "secret"}, History())
+        trust = ssl.create_default_context(cafile=folder / "ca.pem")
+        self.client = httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trust, timeout=90)
+        self.clients = [self.client]
+        self.running = [start(role, self.home, port, before=before, env=env) for role in ("api", "worker")]
+        self.inside = program.make_cloud(self.home, config(port, ""), "test")
+        self.node = FakeNode(self.inside, "nacre-1", folder / "node")
+
+    def sign_in(self) -> None:
+        domain = {"domain": {"id": "default"}}
+        who = {"methods": ["password"], "password": {"user": {"name": "admin", "password": "secret", **domain}}}
+        asked = {"auth": {"identity": who, "scope": {"project": {"name": "admin", **domain}}}}
+        answer = self.client.post("/identity/v3/auth/tokens", json=asked)
+        assert answer.status_code == 201, answer.text
+        self.client.headers["x-auth-token"] = answer.headers["x-subject-token"]
+
+    def __enter__(self) -> "Pair":
+        try:
+            until(lambda: _answers(self.client), 120, 0.2)
+            self.sign_in()
+            self.node.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.node.stop()
+        end(self.running)
+        self.inside.bells.close()
+        self.inside.db.close()
+
+
+def end(running: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    for process in running:
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 

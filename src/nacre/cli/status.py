@@ -8,17 +8,20 @@ from typing import Any
 from nacre.cli import alive, credentials, down, hosts, layout, supervisor
 from nacre.cli.trouble import Trouble, typed
 from nacre.core.config import ConfigError, Home, load
+from nacre.node import trouble
 
 
 @dataclass(frozen=True)
 class Process:
-    """`pid` as the machine sees it; `pss_mb` is None when it cannot be read; `host` is empty for what belongs to no host."""
+    """`pid` as the machine sees it; `pss_mb` is None when it cannot be read; `host` is empty for what belongs to no host; `stopped`: a signal
+    keeps it from working."""
 
     role: str
     pid: int
     pss_mb: float | None
     restarts: int
     host: str = ""
+    stopped: bool = False
 
 
 def processes(home: Home) -> list[Process]:
@@ -30,14 +33,18 @@ def processes(home: Home) -> list[Process]:
             if pid := alive.holder(home.path / "run", role):
                 name, _, number = role.partition("-")
                 restarts = services.get(role, {}).get("restarts", 0)
-                found.append(Process(name, pid, alive.pss_mb(pid), restarts, f"nacre-{number}" if number else ""))
+                found.append(_process(name, pid, restarts, f"nacre-{number}" if number else ""))
     except PermissionError as error:
         raise Trouble("This needs root: type  sudo ./nacre status") from error
     for host in reversed(hosts.known(home)):
         if host.running():
-            found.append(Process("init", host.pid(), alive.pss_mb(host.pid()), 0, host.name))
-            found += [Process(seen.role, seen.pid, alive.pss_mb(seen.pid), seen.restarts, host.name) for seen in host.processes()]
+            found.append(_process("init", host.pid(), 0, host.name))
+            found += [_process(seen.role, seen.pid, seen.restarts, host.name) for seen in host.processes()]
     return found
+
+
+def _process(role: str, pid: int, restarts: int, host: str) -> Process:
+    return Process(role, pid, alive.pss_mb(pid), restarts, host, trouble.stopped(pid))
 
 
 def report(home: Home) -> dict[str, Any]:
@@ -70,6 +77,10 @@ def show(home: Home, *, as_json: bool) -> None:
     for row in rows:
         words = [cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
         print("  ".join(words).rstrip())
+    for row in facts["processes"]:
+        if row["stopped"]:
+            where = f" of {row['host']}" if row["host"] else ""
+            print(f"\nStopped: {row['role']}{where}, by a signal; it goes on with  sudo kill -CONT {row['pid']}")
     missing = sorted({"up", "api", "worker", "node"} - {row["role"] for row in facts["processes"]})
     if missing:
         print(f"\nNot running: {', '.join(missing)}. Type  {typed('up', home.path)}")

@@ -9,9 +9,10 @@ control plane refuses (certificates.py) is not started until its host has joined
 
 Services are found by the locks they hold (alive.py) and watched through pidfds, never by the fact of being children: what a killed
 supervisor left behind is taken over, and a service that was started twice by two supervisors refuses itself. `run/up.json` tells others
-what is going on; nothing is decided from it but the counts of restarts.
+what is going on; nothing is decided from it but the counts of restarts, so a full disk makes it old and stops nobody.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -110,9 +111,9 @@ class Supervisor:
             service.pid, service.descriptor = found
             _log.info("%s runs already: pid %d", service.role, service.pid)
         else:
-            if service.job:
-                Gate(self.home.path, service.role).close()
             try:
+                if service.job:
+                    Gate(self.home.path, service.role).close()
                 output = self._errors(service)
                 try:
                     service.child = service.start(output)
@@ -128,7 +129,12 @@ class Supervisor:
     def _errors(self, service: Service) -> int:
         """Where a process writes that cannot log: a crash of the interpreter, a message before the log is open."""
         path = self.home.path / "logs" / f"{service.role}.err"
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def _last_words(self, service: Service) -> str:
         with suppress(OSError):
@@ -252,8 +258,11 @@ class Supervisor:
         }  # fmt: skip
         state = {"fingerprint": self.fingerprint, "supervisor": os.getpid(), "services": services}
         part = self.folder / "up.json.part"
-        part.write_text(json.dumps(state))
-        part.replace(self.folder / "up.json")
+        try:
+            part.write_text(json.dumps(state))
+            part.replace(self.folder / "up.json")
+        except OSError as error:
+            _log.warning("up.json cannot be written: %s", error)
 
 
 def held_back(home: Home, role: str) -> Path:

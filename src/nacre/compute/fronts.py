@@ -35,9 +35,9 @@ def reported(tx: db.Tx, host: str, seen: Mapping[str, Any]) -> None:
     """A host told what it saw: which guests in what power, and what it has."""
     flag = tx.first(sa.select(compute_hosts).where(compute_hosts.c.host == host))
     if flag is None:
-        tx.insert(compute_hosts, host=host, service_id=ids.uuid(), disabled=False, forced_down=False, reported_at=tx.now, offered={})
-    else:
-        tx.update(compute_hosts, {"host": host}, reported_at=tx.now)
+        tx.insert(compute_hosts, host=host, service_id=ids.uuid(), disabled=False, forced_down=False, reported_at=tx.now, reports=0, offered={})
+    elif "servers" in seen:
+        tx.update(compute_hosts, {"host": host}, reported_at=tx.now, reports=compute_hosts.c.reports + 1)
     resources = seen.get("resources")
     offered = flag.offered if flag is not None else {}
     totals = {"VCPU": "vcpus", "MEMORY_MB": "memory_mb", "DISK_GB": "disk_gb"}

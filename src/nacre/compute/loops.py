@@ -58,7 +58,7 @@ def disagreeing(conn: db.Conn) -> list[db.Row]:
         compute_hosts, compute_hosts.c.host == servers.c.host)  # fmt: skip
     query = sa.select(servers, server_seen.c.power).select_from(join).where(
         servers.c.deleted_at.is_(None), servers.c.task_state.is_(None), servers.c.vm_state.in_(states.KEPT),
-        compute_hosts.c.reported_at > servers.c.moved_at,
+        compute_hosts.c.reports > servers.c.moved_after,
         sa.or_(*(sa.and_(servers.c.vm_state == vm, server_seen.c.power != power) for vm, power in _POWERS)))  # fmt: skip
     return [row for row in conn.execute(query) if states.reconciled(row.vm_state, row.power) != row.vm_state]
 

@@ -94,6 +94,7 @@ servers = sa.Table(
     sa.Column("task_id", sa.String(36)),                     # move: the task that task_state belongs to
     sa.Column("generation", sa.Integer, nullable=False),     # move
     sa.Column("moved_at", sa.DateTime, nullable=False),      # move
+    sa.Column("moved_after", sa.Integer, nullable=False),    # move: how many reports its host had made by then
     sa.Column("fault", db.Json),                             # tasks, when they fail
     sa.Column("resized_from", db.Json),                      # task resize: {"flavor", "before"} until confirmed or reverted
     sa.Column("rescued_with", db.Json),                      # task rescue: {"image", "before"} until unrescued
@@ -144,6 +145,7 @@ compute_hosts = sa.Table(
     sa.Column("disabled_reason", sa.String(255)),
     sa.Column("forced_down", sa.Boolean, nullable=False),
     sa.Column("reported_at", sa.DateTime, nullable=False),   # reports
+    sa.Column("reports", sa.Integer, nullable=False),        # reports: how many have told which guests it sees
     sa.Column("offered", db.Json, nullable=False),           # loop: the inventories that placement was told
 )  # fmt: skip
 console_tokens = sa.Table(
@@ -155,6 +157,16 @@ console_tokens = sa.Table(
 )  # fmt: skip
 
 ZONE, NUMBERS = "nova", "numbers:servers"
+HYPERVISOR = "libvirtd"
+
+
+def disabled(row: db.Row, flag: db.Row) -> tuple[bool, str | None]:
+    """Whether a host takes no new server, and why: an administrator's word, or its hypervisor does not answer.
+    Source: nova, `LibvirtDriver._set_host_enabled`."""
+    lost = nodes.troubled(row, HYPERVISOR)
+    if flag.disabled or not lost:
+        return flag.disabled, flag.disabled_reason
+    return True, f"AUTO: Connection to libvirt lost: {lost}"
 
 
 def by_id(conn: db.Conn, server_id: str, *, deleted: bool = False) -> db.Row | None:
@@ -185,9 +197,10 @@ def move(tx: db.Tx, row: db.Row, vm_state: str, task_state: str | None, **values
         raise RuntimeError(f"no server may be {vm_state}/{task_state} (it is {row.vm_state}/{row.task_state})")
     if task_state is None:
         values["task_id"] = None
-    where = {"id": row.id, "generation": row.generation}
+    where, host = {"id": row.id, "generation": row.generation}, values.get("host", row.host)
+    told = tx.scalar(sa.select(compute_hosts.c.reports).where(compute_hosts.c.host == host)) or 0
     written = tx.update(servers, where, vm_state=vm_state, task_state=task_state, generation=row.generation + 1, moved_at=tx.now,
-                        updated_at=tx.now, **values)  # fmt: skip
+                        moved_after=told, updated_at=tx.now, **values)  # fmt: skip
     if not written:
         raise Conflict(f"Server {row.id} was changed by somebody else meanwhile, try it again.")
     if states.wanted_power(vm_state, task_state) != states.wanted_power(row.vm_state, row.task_state):

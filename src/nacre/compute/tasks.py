@@ -4,7 +4,7 @@ create   schedule (plan on a snapshot; claim, ports and host's document in one t
          exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it, or dies before the guest is told to
          run, is left for the next best one, five hosts at most. A failure takes all of it back and leaves ERROR with a fault; a guest that
          could not be taken away now gets a tombstone, which its host finds whenever it comes back.
-delete   the guest is gone from its host (a host that is down gets a tombstone), then ports, allocation and rows.
+delete   the guest is gone from its host (one that is down or whose hypervisor hangs gets a tombstone), then ports, allocation and rows.
 power    one call to the node, then the final state. What the node answers is written as seen.
 
 Races: `delete` cancels what runs; the cancelled task finds the states another's (`mine`), takes its own effects back and leaves them alone,
@@ -50,8 +50,8 @@ def hosts(conn: db.Conn, wanted: Mapping[str, int]) -> list[plan.Host]:
         if row is None or flag is None:
             continue
         free = {name: i.total * i.allocation_ratio - i.reserved - offer.usages.get(name, 0) for name, i in offer.inventories.items()}
-        found.append(plan.Host(row.name, offer.provider_id, offer.generation, nodes.alive(row) and not flag.forced_down, flag.disabled,
-                               flag.disabled_reason, tables.ZONE, offer.missing, free, row.seen, held.get(row.name, 0)))  # fmt: skip
+        found.append(plan.Host(row.name, offer.provider_id, offer.generation, nodes.alive(row) and not flag.forced_down,
+                               *tables.disabled(row, flag), tables.ZONE, offer.missing, free, row.seen, held.get(row.name, 0)))  # fmt: skip
     return found
 
 
@@ -354,7 +354,8 @@ def delete_server(run: Run) -> None:
 def _look(tx: db.Tx, server_id: str) -> dict[str, Any]:
     row = tables.by_id(tx, server_id)
     host = nodes.host_named(tx, row.host) if row is not None and row.host else None
-    return {"host": host.name if host is not None else None, "alive": host is not None and nodes.alive(host)}
+    able = host is not None and nodes.alive(host) and not nodes.troubled(host, tables.HYPERVISOR)
+    return {"host": host.name if host is not None else None, "alive": able}
 
 
 def _gone(tx: db.Tx, server_id: str) -> None:

@@ -135,5 +135,5 @@ def _end(tx: db.Tx, why: str) -> None:
                                                              error={"message": why, "detail": ""}))  # fmt: skip
     tx.execute(nodes.calls.update().where(nodes.calls.c.state == "open").values(state="failed", error=why, finished_at=tx.now))
     tx.execute(nodes.holders.update().values(applied=0))
-    tx.execute(nodes.hosts.update().values(last_seen=None))
+    tx.execute(nodes.hosts.update().values(last_seen=None, heard=None))
     tx.execute(leases.table.delete())

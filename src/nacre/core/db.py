@@ -5,8 +5,9 @@ file lock, then `BEGIN IMMEDIATE` (busy-timeout polling alone gives a p99 near a
 COMMITTED transaction. What a change must tell others (bells) is collected in the transaction and rung after the commit: a bell
 only wakes, so one lost between commit and ring costs seconds, never work.
 
-A PostgreSQL that does not answer is `Unreachable`, which a request answers as 503. One that was lost during a commit may or may not have
-committed: nothing was acknowledged, and who goes on (a task) looks at the rows first.
+A database that does not answer is `Unreachable`, which a request answers as 503 and a task waits for: a PostgreSQL that is away, a
+SQLite whose disk is full, fails or is held by somebody else. One that was lost during a commit may or may not have committed: nothing
+was acknowledged, and who goes on (a task) looks at the rows first.
 
 Races: a unique or serialisation failure is a normal answer. `again()` runs the whole verb anew, at most 5 times, so a verb must keep
 all its effects inside its one transaction. Nothing may sleep, hash, render or call out while a write transaction is open.
@@ -17,6 +18,7 @@ by doing one's work anew, but only after a second. What every verb touches is do
 import fcntl
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +50,13 @@ _PATIENCE = {
 }  # fmt: skip
 # SQLSTATEs of a server that is not there for us now: connection, authorisation, resources, operator's intervention, a standby.
 _GONE = ("08", "28", "3D", "53", "57", "25006")
+# The same of SQLite: what its disk, another process or the machine's memory cause, never what a statement does.
+_BROKEN = frozenset((
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOTADB,
+))  # fmt: skip
+# Seconds that a change of SQLite waits for the changes before it, and then for somebody who locks the file from outside.
+_TURN, _OUTSIDER = 20.0, 3.0
 
 
 class Unreachable(Unavailable):
@@ -150,7 +159,7 @@ class Database:
         self.rung = rung
         self._thread_lock = threading.Lock()
         self._file_lock = -1
-        self._silent = False
+        self._silent: set[str] = set()
         options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20, "hide_parameters": True}
         if self.sqlite:
             self._file_lock = os.open(f"{Path(self.url.database or '')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -174,7 +183,7 @@ class Database:
     @contextmanager
     def write(self, who: Who) -> Iterator[Tx]:
         """One transaction, committed at the end of the block, rolled back by an exception."""
-        with self.answering(), self._one_writer(), self.engine.connect() as plain:
+        with self.answering("changes"), self._one_writer(), self.engine.connect() as plain:
             conn = plain.execution_options(nacre_write=True) if self.sqlite else plain
             with conn.begin():
                 tx = Tx(conn, who)
@@ -189,35 +198,42 @@ class Database:
         return self.engine.dialect.connect(*arguments, **{**options, **self._patience, "autocommit": True})
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
+    def answering(self, what: str = "reads") -> Iterator[None]:
         """Tells a database that is away, and values that it cannot hold, from everything else that may go wrong."""
         try:
             yield
         except exc.DataError as error:
             raise BadRequest("A value is too long, out of range, or holds a character that cannot be stored.") from error
         except (exc.DBAPIError, exc.TimeoutError) as error:
-            reason = "" if self.sqlite else why_gone(error)
+            reason = why_gone(error)
             if not reason:
                 raise
-            if not self._silent:
-                self._silent = True
-                _log.warning("the database does not answer: %s", reason)
-            raise Unreachable(reason) from error
-        if self._silent:
-            self._silent = False
-            _log.warning("the database answers again")
+            raise self._unreachable(what, reason) from error
+        if what in self._silent:
+            self._silent.discard(what)
+            _log.warning("the database answers %s again", what)
+
+    def _unreachable(self, what: str, reason: str) -> Unreachable:
+        if what not in self._silent:
+            self._silent.add(what)
+            _log.warning("the database does not answer %s: %s", what, reason)
+        return Unreachable(reason)
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
         if not self.sqlite:
             yield
             return
-        with self._thread_lock:
+        if not self._thread_lock.acquire(timeout=_TURN):
+            raise self._unreachable("changes", "the changes before this one take too long")
+        try:
             fcntl.flock(self._file_lock, fcntl.LOCK_EX)
             try:
                 yield
             finally:
                 fcntl.flock(self._file_lock, fcntl.LOCK_UN)
+        finally:
+            self._thread_lock.release()
 
     def close(self) -> None:
         self.engine.dispose()
@@ -228,7 +244,7 @@ class Database:
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000", "cache_size=-8000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_OUTSIDER * 1000:.0f}", "cache_size=-8000"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
@@ -237,11 +253,13 @@ def _sqlite_begin(conn: sa.Connection) -> None:
 
 
 def why_gone(error: Exception) -> str:
-    """One line if a PostgreSQL is not there for us (now), else nothing."""
+    """One line if the database is not there for us (now), else nothing."""
     if isinstance(error, exc.TimeoutError):
         return "all connections of this process are in use"
     if not isinstance(error, exc.DBAPIError):
         return ""
+    if isinstance(error.orig, sqlite3.Error):
+        return str(error.orig) if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _BROKEN else ""
     state = getattr(error.orig, "sqlstate", None)
     broken = error.connection_invalidated or (state is None and isinstance(error, exc.OperationalError))
     if not (broken or (state or "").startswith(_GONE)):

@@ -1,7 +1,8 @@
 """`nacre doctor`: everything that the database says is compared with what every host sees, and each difference is told with its cause.
 
-Every living host is asked for a survey (a node call, docs/node-contract.md); the services' checks compare it with their rows. While a
-cloud works, the two are never looked at in one instant, so a difference counts only when several looks in a row agree on it.
+Every living host is asked for a survey (a node call, docs/node-contract.md), unless it says that a daemon which a survey asks hangs: that
+is told then. The services' checks compare it with their rows. While a cloud works, the two are never looked at in one instant, so a
+difference counts only when several looks in a row agree on it.
 
 `repair` does what each difference names as its cure: it starts no guest and ends none, destroys no disk that the database does not know
 as deleted, and takes nothing away that others made (that is told as `left` and does not count). What has no cure is for people.
@@ -19,6 +20,7 @@ from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 
 LOOKS, PAUSE, SURVEY_SECONDS, REPAIR_SECONDS = 3, 0.7, 20.0, 45.0
+_ASKED = ("libvirtd", "ovsdb-server", "ovs-vswitchd")
 Survey = Mapping[str, Any]
 Repair = Callable[[Cloud, System], None]
 
@@ -95,7 +97,7 @@ def look(cloud: Cloud, who: System, checks: Sequence[Check]) -> list[Difference]
     """One look."""
     surveys, silent = survey(cloud, who)
     with cloud.db.read() as conn:
-        found = [*silent, *_documents(conn, surveys), *_tasks(conn)]
+        found = [*silent, *_daemons(conn), *_documents(conn, surveys), *_tasks(conn)]
         for check in checks:
             found += check(cloud, conn, surveys)
     return sorted(found, key=lambda one: (one.kind, one.what, one.host or ""))
@@ -105,8 +107,9 @@ def survey(cloud: Cloud, who: System) -> tuple[dict[str, Survey], list[Differenc
     """host -> what it sees; and the hosts that did not tell."""
     with cloud.db.write(who) as tx:
         rows = nodes.all_hosts(tx)
-        calls = {row.name: nodes.call(tx, row.name, nodes.NewCall("survey", {"host": row.name}, SURVEY_SECONDS)) for row in rows if nodes.alive(row)}
-    silent = [Difference("host-down", row.name, f"it was heard of last at {row.last_seen}", row.name) for row in rows if row.name not in calls]
+        able = [row for row in rows if nodes.alive(row) and not any(nodes.troubled(row, daemon) for daemon in _ASKED)]
+        calls = {row.name: nodes.call(tx, row.name, nodes.NewCall("survey", {"host": row.name}, SURVEY_SECONDS)) for row in able}
+    silent = [Difference("host-down", row.name, f"it was heard of last at {row.last_seen}", row.name) for row in rows if not nodes.alive(row)]
     surveys: dict[str, Survey] = {}
     for host, call_id in calls.items():
         try:
@@ -140,6 +143,13 @@ def call(host: str, verb: str, args: Mapping[str, Any]) -> Repair:
         answer(cloud, call_id, 60.0)
 
     return repair
+
+
+def _daemons(conn: sa.Connection) -> Iterable[Difference]:
+    """Daemons of living hosts that do not do their work."""
+    for row in nodes.all_hosts(conn):
+        if nodes.alive(row):
+            yield from (Difference("daemon", daemon, why, row.name) for daemon, why in sorted((row.trouble or {}).items()))
 
 
 def _documents(conn: sa.Connection, surveys: Mapping[str, Survey]) -> Iterable[Difference]:

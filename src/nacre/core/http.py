@@ -9,9 +9,11 @@ Handlers are plain functions, run in a bounded pool of threads; a handler that s
 Races: a handler that loses a unique or serialisation race is run again whole (`db.again`), so it keeps its effects in one transaction.
 """
 
+import errno
 import inspect
 import json
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +39,8 @@ PUBLIC = "public"
 SIGNED = "signed"
 MAX_BODY = 1 << 20
 PATIENCE = 60.0
+# A disk or a machine that has no more to give for the moment.
+_PASSING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 T = TypeVar("T")
 _log = logging.getLogger("nacre.http")
 
@@ -346,10 +350,17 @@ def _failed(service: Service, error: Exception, request_id: str, request: Reques
     headers = {}
     if not isinstance(error, Error):
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"service": service.name})
-        error = Error(f"Unexpected error, the log has its cause under request id {request_id}.")
+        error = _unexpected(error, request_id)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = f'Keystone uri="{_base(request)}/identity"'
     return Response(msgspec.json.encode(service.render_error(error, request_id)), error.code, headers, media_type="application/json")
+
+
+def _unexpected(error: Exception, request_id: str) -> Error:
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        reason = f"The machine cannot do this at the moment ({os.strerror(error.errno)}), try again later."
+        return Unavailable(reason, kind="ServiceUnavailable")
+    return Error(f"Unexpected error, the log has its cause under request id {request_id}.")
 
 
 def _base(request: Request) -> str:

@@ -5,8 +5,12 @@ by `extra={"service": ...}`, else the process (`api`, `worker`, `node`, `up`). S
 `write` to a descriptor opened for appending. Whoever finds its file too large renames it to `.1` under a lock; the others notice at
 their next line that the name leads to another file and open that. The folder has the sticky bit: root's files cannot be replaced by
 the unprivileged processes, and root follows no link they may have left.
+
+Logging fails nobody: lines that a full or broken disk does not take are lost, and counted in the first line that it takes again. A line
+of which it took a part is ended there, so that the next one is whole.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -71,14 +75,33 @@ class ServiceFiles(logging.Handler):
         super().__init__()
         self.folder, self.process, self.limit = folder, process, limit
         self.files: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
+        self._torn: set[str] = set()
         self.setFormatter(JsonLines(process))
 
     def emit(self, record: logging.LogRecord) -> None:
+        service = service_of(record, self.process)
         try:
-            line = (self.format(record) + "\n").encode(errors="replace")
-            os.write(self._file(service_of(record, self.process)), line)
+            line = self.format(record)
         except Exception:
-            self.handleError(record)
+            return self.handleError(record)
+        try:
+            self._write(service, line)
+        except OSError:
+            self.lost[service] = self.lost.get(service, 0) + 1
+
+    def _write(self, service: str, line: str) -> None:
+        file, lost = self._file(service), self.lost.get(service, 0)
+        if lost:
+            line = self.format(logging.makeLogRecord({"name": "nacre.log", "levelname": "WARNING", "msg": "lines lost before this one: %d",
+                                                      "args": (lost,)})) + "\n" + line  # fmt: skip
+        whole = ("\n" * (service in self._torn) + line + "\n").encode(errors="replace")
+        written = os.write(file, whole)
+        if written < len(whole):
+            self._torn.add(service)
+            raise OSError(errno.ENOSPC, "the line does not fit")
+        self._torn.discard(service)
+        self.lost.pop(service, None)
 
     def _file(self, service: str) -> int:
         path, held = self.folder / f"{service}.log", self.files.get(service)

@@ -22,7 +22,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from nacre.core import clock, db, ids, nodes, tasks
+from nacre.core import db, ids, leases, nodes, tasks
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 
@@ -106,7 +106,7 @@ class Heartbeats:
     def _write(self, heard: set[str]) -> None:
         with self.cloud.db.write(System(ids.request_id())) as tx:
             tx.lock(sa.select(nodes.hosts.c.name).where(nodes.hosts.c.name.in_(heard)).order_by(nodes.hosts.c.name), "change")
-            tx.execute(nodes.hosts.update().where(nodes.hosts.c.name.in_(heard)).values(last_seen=tx.now))
+            nodes.heard_of(tx, heard)
 
 
 class NodeApp:
@@ -207,7 +207,9 @@ class NodeApp:
                 documents += [{"kind": kind, "id": i, "version": versions[i], "body": bodies[i]} for i in stale if i in bodies]
             gone = [[kind, i] for kind, had in feed.have.items() for i in had if i not in wanted.get(kind, {})]
             epoch, working = nodes.epoch(conn), set(feed.calls)
-            calls = [_call(row, epoch) for row in nodes.open_calls(conn, self.host) if row.id not in working]
+            asked = [row for row in nodes.open_calls(conn, self.host) if row.id not in working]
+            instant = leases.now(conn) if asked else ("", 0.0)
+            calls = [_call(row, epoch, instant) for row in asked]
         return {"epoch": epoch, "documents": documents, "gone": gone, "calls": calls}
 
     def _report(self, report: Report) -> dict[str, Any]:
@@ -265,14 +267,14 @@ class NodeApp:
 def _store_seen(tx: db.Tx, host: str, seen: Mapping[str, Any]) -> None:
     """A part that is missing could not be seen; what was seen before stays."""
     row = nodes.host_named(tx, host)
-    columns = {"resources": "seen", "agents": "agents", "address": "address"}
+    columns = {"resources": "seen", "agents": "agents", "address": "address", "trouble": "trouble"}
     values = {columns[part]: seen[part] for part in columns if part in seen}
     if row is not None and any(getattr(row, name) != value for name, value in values.items()):
         tx.update(nodes.hosts, {"name": host}, **values)
 
 
-def _call(row: db.Row, epoch: int) -> dict[str, Any]:
-    left = (row.deadline - clock.utcnow()).total_seconds() if row.deadline is not None else None
+def _call(row: db.Row, epoch: int, instant: tuple[str, float]) -> dict[str, Any]:
+    left = row.seconds if row.seconds is None or row.boot != instant[0] else row.until - instant[1]
     return {"id": row.id, "verb": row.verb, "args": row.args, "fence": [epoch, row.number], "deadline": left, "request_id": row.request_id}
 
 
@@ -283,14 +285,19 @@ def _json(value: Any, status: int = 200) -> Response:
 def expire_calls(cloud: Cloud, who: System) -> None:
     """Loop: a call whose host did not answer in time, or has died, has failed, and so has what waits for a host that died; their tasks
     go on. A tombstone waits for ever."""
-    now, c = clock.utcnow(), nodes.calls.c
+    c = nodes.calls.c
     with cloud.db.read() as conn:
-        rows = list(conn.execute(sa.select(c.id, c.host, c.deadline).where(c.state == "open", c.deadline.is_not(None))))
+        boot, instant = leases.now(conn)
+        rows = list(conn.execute(sa.select(c.id, c.host, c.boot, c.until).where(c.state == "open", c.seconds.is_not(None))))
         waited_for = tasks.waited_for(conn)
         silent = {row.name for row in nodes.all_hosts(conn) if not nodes.alive(row)} if rows or waited_for else set()
     dead = _dead(cloud.memory.setdefault("silent hosts", {}), silent, time.monotonic())
+    if any(row.boot != boot for row in rows):
+        with cloud.db.write(who) as tx:
+            again = {"boot": boot, "until": instant + c.seconds}
+            tx.execute(nodes.calls.update().where(c.state == "open", c.seconds.is_not(None), c.boot != boot).values(**again))
     for row in rows:
-        late = row.deadline < now
+        late = row.boot == boot and row.until < instant
         if late or row.host in dead:
             with cloud.db.write(who) as tx:
                 nodes.finish(tx, row.id, False, None, f"host {row.host} {'did not answer in time' if late else 'is down'}", "")

@@ -9,6 +9,9 @@ in a circle; on PostgreSQL changes of one document queue there (an advisory lock
 host needs it is looked at only then, so of two that bind and unbind at once the last one sees both. A document rendered while it changes
 again is rendered anew at the next feed, because its version moved. A call's fence is (cloud epoch, the call's number): calls made later
 always win over calls made earlier.
+
+Whether a host lives and how long a call may take is counted on the clock of leases: a wall clock that is set anew declares nobody dead
+and nothing late. After a boot of the controller's machine a call has its whole time again.
 """
 
 import json
@@ -20,7 +23,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.core import clock, db, ids
+from nacre.core import db, ids, leases
 
 PROTOCOL = 1
 DEAD_AFTER = 45.0
@@ -40,9 +43,12 @@ hosts = sa.Table(
     sa.Column("address", sa.String(64)),                 # reports
     sa.Column("seen", db.Json, nullable=False),          # reports: the `resources` part
     sa.Column("agents", db.Json, nullable=False),        # reports
+    sa.Column("trouble", db.Json),                       # reports: daemon -> what is wrong with it
     sa.Column("created_at", sa.DateTime, nullable=False),
-    sa.Column("last_seen", sa.DateTime),                 # heartbeats, batched
+    sa.Column("last_seen", sa.DateTime),                 # heartbeats, batched: by the wall clock, to be shown
     sa.Column("reports", _big, nullable=False, server_default="0"),  # reports: how many, which is what the next one says
+    sa.Column("heard", sa.Float),                        # heartbeats: the same on the clock of leases
+    sa.Column("boot", sa.String(64)),                    # heartbeats: the boot that `heard` counts from
 )  # fmt: skip
 calls = sa.Table(
     "node_calls", db.metadata,
@@ -52,7 +58,10 @@ calls = sa.Table(
     sa.Column("verb", sa.String(64), nullable=False),
     sa.Column("args", db.Json, nullable=False),
     sa.Column("request_id", sa.String(64), nullable=False, index=True),
-    sa.Column("deadline", sa.DateTime),
+    sa.Column("deadline", sa.DateTime),                  # by the wall clock, to be shown
+    sa.Column("seconds", sa.Float),                      # how long it may take; None: for ever
+    sa.Column("until", sa.Float),                        # the end of that on the clock of leases
+    sa.Column("boot", sa.String(64)),                    # the boot that `until` counts from
     sa.Column("state", sa.String(16), nullable=False),   # open, done, failed
     sa.Column("value", db.Json),
     sa.Column("error", sa.Text),
@@ -126,25 +135,46 @@ def count_report(tx: db.Tx, name: str, number: int | None, tells: bool) -> tuple
     return True, row.reports + tells
 
 
+def heard_of(tx: db.Tx, names: Collection[str], ago: float = 0.0) -> None:
+    """These hosts gave a sign of life `ago` seconds before now."""
+    boot, instant = leases.now(tx)
+    values = {"last_seen": tx.now - timedelta(seconds=ago), "heard": instant - ago, "boot": boot}
+    tx.execute(hosts.update().where(hosts.c.name.in_(names)).values(**values))
+
+
 def alive(row: db.Row) -> bool:
-    """Whether a row of `hosts` was heard of lately: four reports in a row have not been lost."""
-    return row.last_seen is not None and clock.utcnow() - row.last_seen < timedelta(seconds=DEAD_AFTER)
+    """Whether a host (of `all_hosts`, `host_named`) was heard of lately: four reports in a row have not been lost."""
+    return row.silence is not None and abs(row.silence) < DEAD_AFTER
+
+
+def troubled(row: db.Row, daemon: str) -> str:
+    """What a host says is wrong with one of its daemons; empty when nothing is."""
+    return str((row.trouble or {}).get(daemon, ""))
+
+
+def select_hosts(conn: db.Conn) -> sa.Select[Any]:
+    """Rows of `hosts` with `silence`: the seconds since each was heard of, None for those that were not since this boot."""
+    boot, instant = leases.now(conn)
+    return sa.select(hosts, sa.case((hosts.c.boot == boot, instant - hosts.c.heard)).label("silence"))
 
 
 def all_hosts(conn: db.Conn) -> list[db.Row]:
-    return list(conn.execute(sa.select(hosts).order_by(hosts.c.number)))
+    return list(conn.execute(select_hosts(conn).order_by(hosts.c.number)))
 
 
 def host_named(conn: db.Conn, name: str) -> db.Row | None:
-    return conn.execute(sa.select(hosts).where(hosts.c.name == name)).first()
+    return conn.execute(select_hosts(conn).where(hosts.c.name == name)).first()
 
 
 def call(tx: db.Tx, host: str, new: NewCall) -> str:
     """Writes a call for `host`; its id. The outcome rings `call:<id>` and wakes the task parked on that topic."""
     call_id = ids.uuid()
-    deadline = tx.now + timedelta(seconds=new.seconds) if new.seconds is not None else None
-    tx.insert(calls, id=call_id, host=host, verb=new.verb, args=dict(new.args), request_id=tx.who.request_id, deadline=deadline,
-              state="open", created_at=tx.now)  # fmt: skip
+    limit: dict[str, Any] = {}
+    if new.seconds is not None:
+        boot, instant = leases.now(tx)
+        limit = {"deadline": tx.now + timedelta(seconds=new.seconds), "seconds": new.seconds, "until": instant + new.seconds, "boot": boot}
+    tx.insert(calls, id=call_id, host=host, verb=new.verb, args=dict(new.args), request_id=tx.who.request_id, state="open",
+              created_at=tx.now, **limit)  # fmt: skip
     tx.ring(f"node:{host}")
     return call_id
 

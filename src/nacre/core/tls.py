@@ -25,7 +25,7 @@ CA_LIFE = timedelta(days=3652)
 SERVER_LIFE = timedelta(days=730)
 NODE_LIFE = timedelta(days=730)
 RENEW = timedelta(days=365)
-_SLACK = timedelta(hours=1)  # clocks differ
+_SLACK = timedelta(days=1)  # clocks differ, and are set back by hours
 
 
 class Pair:
@@ -143,7 +143,7 @@ def _authority(now: datetime, title: str) -> tuple[ec.EllipticCurvePrivateKey, x
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{title} {now:%Y-%m-%d}")])
     return key, (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1)).not_valid_after(now + CA_LIFE)
+        .serial_number(x509.random_serial_number()).not_valid_before(now - _SLACK).not_valid_after(now + CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -157,7 +157,7 @@ def _sign_server(
     return (
         x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
         .issuer_name(ca[1].subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1)).not_valid_after(min(now + SERVER_LIFE, ca[1].not_valid_after_utc))
+        .not_valid_before(now - _SLACK).not_valid_after(min(now + SERVER_LIFE, ca[1].not_valid_after_utc))
         .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)

@@ -8,9 +8,10 @@ Plain threads around one Source (node/feed.py); a process that plays many hosts 
 * *reconcile*: the wires are told the whole of what is wanted whenever documents changed or the driver saw something happen; what could
   not be made true is tried again. It takes no input beyond "look again", so any number of rings is one run.
 * *look*: what the hypervisor has, every ten seconds or when a guest changed; apart from the reports, because libvirtd may hang.
-* *report*: when there is a result, something new was seen or a document became true, and as a sign of life. Results are on disk and
-  repeated until answered; `applied` tells what changed since the last answered report, and everything after a failure, a new epoch or a
-  report that did not count because it was not the next one (a late one was taken instead, or this agent has just started).
+* *report*: when there is a result, something new was seen, a daemon began or ceased to hang, or a document became true, and as a sign
+  of life. Results are on disk and repeated until answered; `applied` tells what changed since the last answered report, and everything
+  after a failure, a new epoch or a report that did not count because it was not the next one (a late one was taken instead, or this
+  agent has just started).
 
 Ending the agent, in whatever way, ends no guest and takes no wire away. After a boot of the host (node/boot.py) guests start again
 only from documents fetched since, and until that is done it is not told which guests run.
@@ -40,7 +41,11 @@ HEARTBEAT = 10.0
 _EVERYTHING_AGAIN = 30
 _RETRY = (1.0, 30.0)
 _LOOK_AGAIN = 300.0
+<<<<<<< HEAD
 _TEND = 2400.0
+=======
+_TROUBLE = 3.0
+>>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
 _CALLS = Pool(8)
 
 
@@ -121,7 +126,7 @@ class Agent:
                 changed = self.documents.take(asked, answer)
                 news = before != self.documents.following()
                 self.after_boot.fetched(self.documents.wanted().get("server", {}))
-                self.calls.accept(answer.calls)
+                taken = self.calls.accept(answer.calls)
             except Exception as error:
                 pause = self._knock_later(pause, error)
                 continue
@@ -131,7 +136,7 @@ class Agent:
                 self._to_look.ring()
                 self._to_tell.ring()
             self._fetched = True
-            pause = 0.0 if changed or answer.calls or news or not wait else 0.2
+            pause = 1.0 if not taken else 0.0 if changed or answer.calls or news or not wait else 0.2
 
     def _knock_later(self, pause: float, error: Exception) -> float:
         if not self._ended.is_set() and pause <= 0.2:
@@ -182,6 +187,7 @@ class Agent:
     def _report(self) -> None:
         told: Applied = {}
         told_seen: dict[str, Any] = {}
+        told_trouble: dict[str, str] | None = None
         epoch, rounds, beat = 0, 0, 0.0
         while not self._ended.is_set():
             expires = self.calls.expire()
@@ -189,25 +195,32 @@ class Agent:
                 told, epoch, rounds = {}, self.documents.following(), 0
             applied, results, seen = self._all_applied(), self.calls.results.all(), self._seen
             report: dict[str, Any] = {"epoch": epoch, "results": results, "applied": difference(applied, told)}
+            trouble = self._trouble()
             if seen is not told_seen:
-                report["seen"] = seen
+                report["seen"] = {**seen, "trouble": trouble}
+            elif trouble != told_trouble:  # what was seen of guests is old by now
+                report["seen"] = {**{part: seen[part] for part in ("address", "resources") if part in seen}, "agents": dict(self.wires.agents()),
+                                  "trouble": trouble}  # fmt: skip
             try:
                 if "seen" in report or results or report["applied"] or time.monotonic() >= beat:
                     counted = self.source.report(report)
                     self.calls.acknowledge(result.id for result in results)
                     if not counted:
-                        told, told_seen = {}, {}
+                        told, told_seen, told_trouble = {}, {}, None
                         self._ended.wait(random.uniform(0.05, 0.2))
                         continue
                     rounds += "seen" in report
-                    told, told_seen, beat = applied, seen, time.monotonic() + 1.5 * HEARTBEAT
+                    told, told_seen, told_trouble, beat = applied, seen, trouble, time.monotonic() + 1.5 * HEARTBEAT
             except Exception as error:
                 if not isinstance(error, ControlPlaneDown):
                     log.exception("%s: the report failed", self.host)
-                told, told_seen = {}, {}
+                told, told_seen, told_trouble = {}, {}, None
                 self._ended.wait(random.uniform(0.5, 1.5))
                 continue
-            self._to_tell.wait(min(expires, beat - time.monotonic()))
+            self._to_tell.wait(min(expires, beat - time.monotonic(), _TROUBLE))
+
+    def _trouble(self) -> dict[str, str]:
+        return {**self.hypervisor.trouble(), **self.wires.trouble()}
 
     def _all_applied(self) -> Applied:
         epoch, applied = self._applied

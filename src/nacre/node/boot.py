@@ -111,7 +111,12 @@ class AfterBoot:
             self._done()
 
     def _done(self) -> None:
-        write_file(self.mark, self.boot.encode(), sync=True)
+        try:
+            write_file(self.mark, self.boot.encode(), sync=True)
+        except OSError as error:
+            log.warning("that the boot is dealt with cannot be kept yet: %s", error)
+            _later(self._done)
+            return
         self.over = True
         self.rang()
 

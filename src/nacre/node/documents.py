@@ -1,13 +1,15 @@
 """The wanted documents that a node holds, in memory and on disk.
 
 On disk so that an agent that starts while the control plane is down still knows what its wires should be. The files are a cache and
-not synced: one that cannot be read is dropped and comes again with the next answer, because `index` no longer names it.
+not synced: one that cannot be read is dropped and comes again with the next answer, because `index` no longer names it. One that a full
+disk does not take is held in memory alone.
 
 An answer to an empty index is the whole of what is wanted; any other is a difference. A cloud restored from a backup has a new epoch,
 and its version numbers may name other contents: the index is then empty until the next answer, while the wires stay as they are and
 nothing is told to be applied.
 """
 
+import logging
 import threading
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import msgspec
 from nacre.node.feed import Feed, Index
 from nacre.node.fences import file_name, write_file
 from nacre.node.wires.driver import Document
+
+log = logging.getLogger(__name__)
 
 
 class Documents:
@@ -66,10 +70,17 @@ class Documents:
             for document in answer.documents:
                 changed.add(document.kind)
                 self._held.setdefault(document.kind, {})[document.id] = document
-                path = self._path(document.kind, document.id)
-                path.parent.mkdir(exist_ok=True)
-                write_file(path, msgspec.json.encode(document), sync=False)
+                self._store(document)
             return changed
+
+    def _store(self, document: Document) -> None:
+        path = self._path(document.kind, document.id)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_file(path, msgspec.json.encode(document), sync=False)
+        except OSError as error:
+            log.warning("document %s %s is held in memory only: %s", document.kind, document.id, error)
+            path.unlink(missing_ok=True)
 
     def _unnamed(self, answer: Feed) -> list[tuple[str, str]]:
         named = {(document.kind, document.id) for document in answer.documents}

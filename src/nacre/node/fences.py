@@ -5,9 +5,14 @@ call of an older attempt that arrives late, or of a cloud before it was restored
 what one attempt noted once (`note`), by which an act that is no `ensure` can tell whether it was already done.
 
 Results stay on disk until the control plane has answered for them. They are not synced: after a power cut the same call comes again
-and every verb may be repeated.
+and every verb may be repeated. So a disk that does not take one is no harm.
+
+A full disk must not keep a host from taking away what fills it, and no call goes without its fence: a file beside the fences holds room
+for some hundred of them and is given up when there is no other.
 """
 
+import errno
+import logging
 import os
 import re
 import threading
@@ -20,6 +25,8 @@ import msgspec
 
 Fence = tuple[int, int]
 _KEPT = 7 * 86400
+_RESERVE = 1 << 20
+log = logging.getLogger(__name__)
 
 
 class Result(msgspec.Struct, omit_defaults=True):
@@ -46,12 +53,16 @@ def file_name(name: str) -> str:
 def write_file(path: Path, content: bytes, *, sync: bool) -> None:
     """`path` holds `content` or what it held before, never a part; `sync`: also after a power cut."""
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     if sync:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -60,14 +71,39 @@ def write_file(path: Path, content: bytes, *, sync: bool) -> None:
             os.close(folder)
 
 
+class _Reserve:
+    """Room on the disk that is taken beforehand, as the file `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def take(self) -> None:
+        """As far as the disk has it; harmless when it is taken."""
+        if self.path.exists():
+            return
+        try:
+            with self.path.open("xb") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE)
+        except OSError:
+            self.give_up()
+
+    def give_up(self) -> bool:
+        """Whether there was any."""
+        there = self.path.exists()
+        self.path.unlink(missing_ok=True)
+        return there
+
+
 class Fences:
-    """The highest fence of each resource, kept in `folder`."""
+    """The highest fence of each resource, kept in `folder`. Raises OSError when the disk cannot keep one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        self._reserve = _Reserve(folder.with_name(f"{folder.name}.reserve"))
+        self._reserve.take()
 
     def admit(self, resource: str, fence: Fence) -> bool:
         """False if an attempt newer than `fence` was seen; otherwise `fence` is the highest from now on."""
@@ -110,8 +146,15 @@ class Fences:
         return self._kept[resource]
 
     def _store(self, resource: str, kept: _Kept) -> None:
-        write_file(self.folder / file_name(resource), msgspec.json.encode(kept), sync=True)
+        path, content = self.folder / file_name(resource), msgspec.json.encode(kept)
+        try:
+            write_file(path, content, sync=True)
+        except OSError as error:
+            if not (error.errno in (errno.ENOSPC, errno.EDQUOT) and self._reserve.give_up()):
+                raise
+            write_file(path, content, sync=True)
         self._kept[resource] = kept
+        self._reserve.take()
 
 
 class Results:
@@ -134,8 +177,15 @@ class Results:
 
     def put(self, result: Result) -> None:
         with self._lock:
-            write_file(self.folder / file_name(result.id), msgspec.json.encode(result), sync=False)
             self._kept[result.id] = result
+            try:
+                write_file(self.folder / file_name(result.id), msgspec.json.encode(result), sync=False)
+            except OSError as error:
+                log.warning("the result of call %s is kept in memory only: %s", result.id, error)
+
+    def holds(self, call_id: str) -> bool:
+        with self._lock:
+            return call_id in self._kept
 
     def all(self) -> list[Result]:
         with self._lock:

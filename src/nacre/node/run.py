@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nacre.core.config import Config, Home, load
+from nacre.node import log_files
 from nacre.node.agent import Agent
 from nacre.node.commands import run as run_command
 from nacre.node.disks.bases import Keep
@@ -77,6 +78,8 @@ def _real_agent(config: Config, host: str, folder: Path, source: Source) -> Agen
     from nacre.node.hypervisor.libvirt import LibvirtHypervisor
     from nacre.node.wires.openvswitch import OpenVSwitchWires
 
+    served = Path("/run/nacre")
+    log_files.keep_small([(folder / "log", "*.log"), (folder / "log/openvswitch", "*.log"), (served / "dhcp", "*/log"), (served / "ra", "*/log")])
     instances = folder / "instances"
     drives = ConfigDrives(config.DEFAULT.config_drive_format, source.config_drive)
     disks = FileDisks(instances, ImageCache(instances / "_base", source.image, _keep(config, instances)), drives)

@@ -58,7 +58,7 @@ class Hypervisor:
 
 def alive(conn: db.Conn, names: Collection[str]) -> dict[str, tuple[bool, str]]:
     """host -> (whether it is up, its hypervisor's name)."""
-    rows = conn.execute(sa.select(nodes.hosts).where(nodes.hosts.c.name.in_(list(names)))) if names else ()
+    rows = conn.execute(nodes.select_hosts(conn).where(nodes.hosts.c.name.in_(list(names)))) if names else ()
     flags = tables.disabled_hosts(conn)
     return {row.name: (_up(row, flags), str(row.seen.get("hypervisor_hostname") or row.name)) for row in rows}
 
@@ -81,7 +81,7 @@ def _services(conn: db.Conn) -> list[ComputeService]:
     for row in nodes.all_hosts(conn):
         flag = flags.get(row.name)
         if flag is not None:
-            found.append(ComputeService(row.number + 2, flag.service_id, "nova-compute", row.name, tables.ZONE, flag.disabled, flag.disabled_reason,
+            found.append(ComputeService(row.number + 2, flag.service_id, "nova-compute", row.name, tables.ZONE, *tables.disabled(row, flag),
                                         flag.forced_down, _up(row, flags), row.last_seen))  # fmt: skip
     return found
 

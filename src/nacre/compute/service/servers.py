@@ -123,8 +123,8 @@ def _make(tx: db.Tx, caller: Caller, order: Order, shared: Mapping[str, Any], pl
         config_drive=config_drive(caller, image, asked=order.config_drive), meta=dict(order.metadata), hints=dict(order.hints),
         pinned_availability_zone=order.zone, wanted_host=order.host, access_ip_v4=order.access[0], access_ip_v6=order.access[1],
         group_id=shared["group_id"], disk_config=order.disk_config, root_device_name="/dev/vda", root_device_tag=order.root_tag,
-        vm_state=states.BUILDING, task_state="scheduling", task_id=task_id, generation=0, moved_at=tx.now, created_at=tx.now, updated_at=tx.now,
-        **tables.next_number(tx),
+        vm_state=states.BUILDING, task_state="scheduling", task_id=task_id, generation=0, moved_at=tx.now, moved_after=0,
+        created_at=tx.now, updated_at=tx.now, **tables.next_number(tx),
     )  # fmt: skip
     tables.set_tags(tx, server_id, order.tags)
     network.ports_for_server(tx, caller, server_id, order.networks, list(order.security_groups), order.hostname or hostname(name, server_id))

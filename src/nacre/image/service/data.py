@@ -8,6 +8,7 @@ than two batches an upload are in memory.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
@@ -33,6 +34,7 @@ from nacre.image.service import access, cache, images, quotas
 T = TypeVar("T")
 SIGNED = ("img_signature", "img_signature_hash_method", "img_signature_key_type", "img_signature_certificate_uuid")
 _files = anyio.CapacityLimiter(6)
+_log = logging.getLogger("nacre.image")
 
 
 class RangeNotSatisfiable(Error):
@@ -125,10 +127,13 @@ def end(arrival: Arrival) -> None:
 
 
 def abandon(arrival: Arrival) -> None:
+    """The bytes go first: they may be what leaves the database no room. A row that cannot be changed now is found by the loop, and whoever
+    uploaded is told why that failed, not this."""
+    arrival.intake.close()
     try:
         give_up(arrival.cloud, arrival.who, arrival.image.id, arrival.intake.token)
-    finally:
-        arrival.intake.close()
+    except db.Unreachable as error:
+        _log.warning("image %s stays in its state for a while: %s", arrival.image.id, error.reason)
 
 
 def give_up(cloud: Cloud, who: db.Who, image_id: str, token: str) -> None:

@@ -19,7 +19,7 @@ class Part(Protocol):
     token: str
 
     def write(self, data: bytes) -> None:
-        """Raises TooLarge when the store is full."""
+        """Raises TooLarge when the store is full, Unavailable when it takes nothing for another reason."""
 
     def finish(self) -> None:
         """The data is durable under a name of its own. Raises TooLarge."""

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from nacre.core import ids
 from nacre.core.config import Backend
-from nacre.core.errors import TooLarge
+from nacre.core.errors import TooLarge, Unavailable
 from nacre.image.stores.contract import Gone
 
 _ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -35,7 +35,7 @@ class FilePart:
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         except OSError as error:
-            raise _full(error) from error
+            raise _refused(error) from error
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def write(self, data: bytes) -> None:
@@ -44,19 +44,22 @@ class FilePart:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
-            raise _full(error) from error
+            raise _refused(error) from error
 
     def finish(self) -> None:
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise _full(error) from error
+            raise _refused(error) from error
 
     def publish(self) -> str:
         if not self._published:
-            self.path.rename(self.store.path(self.image_id))
-            self._published = True
-            _sync(self.store.folder)
+            try:
+                self.path.rename(self.store.path(self.image_id))
+                self._published = True
+                _sync(self.store.folder)
+            except OSError as error:
+                raise _refused(error) from error
         return self.store.url(self.image_id)
 
     def close(self) -> None:
@@ -66,10 +69,14 @@ class FilePart:
             self._fd = -1
 
 
-def _full(error: OSError) -> Exception:
+def _refused(error: OSError) -> Exception:
+    """What a client is told of a disk that takes no data. Source: glance, `ImageDataController.upload`."""
+    why = os.strerror(error.errno or 0)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return TooLarge(f"Image storage media is full: {os.strerror(error.errno)}")
-    return error
+        return TooLarge(f"Image storage media is full: {why}")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Unavailable(f"Insufficient permissions on image storage media: {why}", kind="ServiceUnavailable")
+    return Unavailable(f"Image storage media does not work: {why}", kind="ServiceUnavailable")
 
 
 class FileStore:

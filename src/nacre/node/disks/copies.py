@@ -50,8 +50,6 @@ def flatten(disk: Path, base: Path, target: IO[bytes], deadline: Deadline, form:
         with _readable(disk):
             confined.run(argv, [target], deadline, largest_file=largest + (64 << 20), user=QEMU_USER)
     except CommandFailed as error:
-        if "No space left" in error.stderr:
-            raise NodeError("the host has no room for a copy of the disk", str(error)) from error
         raise NodeError("the guest's disk could not be read", str(error)) from error
     target.seek(0)
 
@@ -77,12 +75,15 @@ def ensure_backup(folder: Path, deadline: Deadline) -> None:
     if backup.exists():
         return
     part = backup.with_name(BACKUP + ".part")
-    with disk.open("rb") as source, part.open("wb") as target:
-        _copy(source, target, deadline)
-        shutil.copystat(disk, part)
-        target.flush()
-        os.fsync(target.fileno())
-    part.rename(backup)
+    try:
+        with disk.open("rb") as source, part.open("wb") as target:
+            _copy(source, target, deadline)
+            shutil.copystat(disk, part)
+            target.flush()
+            os.fsync(target.fileno())
+        part.rename(backup)
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(folder)
 
 

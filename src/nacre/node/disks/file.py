@@ -130,13 +130,16 @@ def qcow2_size(disk: Path) -> int:
 def _make(disk: Path, make: Callable[[Path], None]) -> None:
     part = disk.with_name(disk.name + ".part")
     part.unlink(missing_ok=True)
-    make(part)
-    if os.geteuid() == 0:
-        os.chown(part, 0, 0)
-    part.chmod(0o600)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.rename(disk)
+    try:
+        make(part)
+        if os.geteuid() == 0:
+            os.chown(part, 0, 0)
+        part.chmod(0o600)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.rename(disk)
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(disk.parent)
 
 

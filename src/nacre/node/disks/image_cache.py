@@ -12,7 +12,6 @@ image gives the same bytes, so the disks over it are whole again. `prune` remove
 short sooner; what a disk or a domain needs, the caller says, stays.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -114,25 +113,20 @@ class ImageCache:
             file.close()
 
     def _make(self, image: ImageSpec, base: Path, part: IO[bytes], deadline: Deadline) -> None:
-        try:
-            self._download(image, part, deadline)
-            found, virtual_size = self._inspect(image, part, deadline)
-            if found in _FLAT:
-                _publish(part, base.with_suffix(".part"), base)
-                return
-            raw = base.with_suffix(".raw.part")
-            raw.unlink(missing_ok=True)
-            with raw.open("w+b") as target:
-                try:
-                    fcntl.flock(target, fcntl.LOCK_EX)
-                    self._convert(image, (found, virtual_size), part, target, deadline)
-                    _publish(target, raw, base)
-                finally:
-                    raw.unlink(missing_ok=True)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise NodeError(f"the host has no room for image {image.image_id}", str(error)) from error
-            raise
+        self._download(image, part, deadline)
+        found, virtual_size = self._inspect(image, part, deadline)
+        if found in _FLAT:
+            _publish(part, base.with_suffix(".part"), base)
+            return
+        raw = base.with_suffix(".raw.part")
+        raw.unlink(missing_ok=True)
+        with raw.open("w+b") as target:
+            try:
+                fcntl.flock(target, fcntl.LOCK_EX)
+                self._convert(image, (found, virtual_size), part, target, deadline)
+                _publish(target, raw, base)
+            finally:
+                raw.unlink(missing_ok=True)
 
     @contextmanager
     def converted(self, image: ImageSpec, wanted: str, deadline: Deadline) -> Iterator[IO[bytes]]:
@@ -170,8 +164,6 @@ class ImageCache:
                         break
                     _write(part, chunk)
         except (OSError, EOFError) as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
-                raise
             raise NodeError(f"image {image.image_id} could not be fetched", f"{type(error).__name__}: {error}") from error
         part.truncate(size)
         part.flush()
@@ -201,8 +193,6 @@ class ImageCache:
         try:
             confined.run(["qemu-img", "convert", *source], [part, target], deadline, largest_file=virtual_size + (64 << 20))
         except CommandFailed as error:
-            if "No space left" in error.stderr:
-                raise NodeError("the host has no room to convert the image", str(error)) from error
             raise NodeError(f"image {image.image_id} could not be converted: {_reason(error.stderr)}", str(error)) from error
 
 

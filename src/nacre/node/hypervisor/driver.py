@@ -8,7 +8,11 @@ The agent runs verbs of one server one after another and verbs of different serv
 `console_log`, `console`, `incarnation`) may come at any time from any thread.
 """
 
+<<<<<<< HEAD
 from collections.abc import Callable, Collection
+=======
+from collections.abc import Callable, Mapping
+>>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -213,5 +217,8 @@ class Hypervisor(Protocol):
 
     def watch(self, changed: Callable[[str], None]) -> None:
         """`changed(server id)` is called, from a thread of the driver's, within a second after a guest's power changed."""
+
+    def trouble(self) -> Mapping[str, str]:
+        """Daemon -> what is wrong with it, of those that guests need. Returns at once."""
 
     def close(self) -> None: ...

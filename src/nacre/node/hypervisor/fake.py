@@ -7,7 +7,11 @@ the real one. `lose` and `turn_off` are what a person could do behind our back.
 import io
 import struct
 import threading
+<<<<<<< HEAD
 from collections.abc import Callable, Collection, Iterator
+=======
+from collections.abc import Callable, Iterator, Mapping
+>>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -53,7 +57,11 @@ class FakeHypervisor:
         self.foreign: list[SeenDomain] = []
         self._guests: dict[str, Guest] = {}
         self._lock = threading.Lock()
+        self.hung: dict[str, str] = {}
         self._changed: Callable[[str], None] = lambda server_id: None
+
+    def trouble(self) -> Mapping[str, str]:
+        return dict(self.hung)
 
     def recover(self) -> None:
         if self.folder is not None:

@@ -4,16 +4,19 @@ Domains are libvirtd's children's business: this process only talks to it, and m
 and does what is missing: disks (node/disks/file.py), the definition, the start. A domain that is on is never redefined; one that is
 off is defined anew before it starts, so what changed in its spec takes effect.
 
-One connection for all threads, with keep-alive: a libvirtd that hangs ends every call within fifteen seconds, one that restarts is
-found again by a thread of ours. Events come from libvirt's own loop, one thread a process. Between the loss of a connection and the
-next one events are lost; `changed` is called once it is back.
+One connection for all threads, with keep-alive: a libvirtd that hangs ends every call within twenty seconds, one that restarts is
+found again by a thread of ours. Dialling has no limit of libvirt's, so a thread of its own does it and who needs the connection waits a
+few seconds. Events come from libvirt's own loop, one thread a process, which nothing of ours may hold up: keep-alive is counted there.
+Between the loss of a connection and the next one events are lost; `changed` is called once it is back.
 
 What may race: the guest ends by itself (or by virsh) between our look and our act. Acts on a domain that is off raise
 OPERATION_INVALID, which counts as "already so" where off was wanted.
 """
 
 import logging
+import os
 import threading
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -46,10 +49,16 @@ from nacre.node.hypervisor.driver import (
     Wanted,
 )
 from nacre.node.trace import noted
+from nacre.node.trouble import pid_in, stopped
 
 log = logging.getLogger(__name__)
 _CONSOLE_LIMIT = 1 << 20
 _ASK_AGAIN = 10.0
+_DIAL = 5.0
+_SLOW = 5.0
+_ROOM = 64 << 20
+_VIRTLOGD = Path("/run/virtlogd.pid")
+_SWITCH = "to OVS bridge"  # what libvirt says when the switch takes no port
 _LET_GO = 60.0
 _POWERS: dict[int, Power] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -97,14 +106,31 @@ def _told(sentence: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        kind = Unreachable if error.get_error_domain() == libvirt.VIR_FROM_RPC else NodeError
-        raise kind(sentence, str(error)) from error
+        passing = error.get_error_domain() == libvirt.VIR_FROM_RPC or _SWITCH in str(error)
+        raise (Unreachable if passing else NodeError)(sentence, str(error)) from error
 
 
 def power_of(state: int, reason: int) -> Power:
     if state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
         return "crashed"
     return _POWERS.get(state, "shutdown")
+
+
+class _Dial:
+    """One attempt to reach libvirtd, on a thread of its own."""
+
+    def __init__(self, reach: Callable[[], None]) -> None:
+        self.done, self.error = threading.Event(), ""
+        self._reach = reach
+        threading.Thread(target=self._run, name="libvirt-dial", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._reach()
+        except libvirt.libvirtError as error:
+            self.error = str(error)
+        finally:
+            self.done.set()
 
 
 class Connection:
@@ -115,20 +141,32 @@ class Connection:
         self.changed: Callable[[str], None] = lambda server_id: None
         self._lock = threading.Lock()
         self._open: Any = None
+        self._dial: _Dial | None = None
         self._closed = threading.Event()
 
     def get(self) -> Any:
-        """The connection. Raises NodeError while libvirtd does not answer."""
+        """The connection. Raises Unreachable while libvirtd does not answer."""
+        with self._lock:
+            if self._open is not None:
+                return self._open
+            if self._dial is None or self._dial.done.is_set():
+                self._dial = _Dial(self._reach)
+            dial = self._dial
+        answered = dial.done.wait(_DIAL)
         with self._lock:
             if self._open is None:
-                _Events.ensure()
-                with _told("the hypervisor does not answer"):
-                    opened = libvirt.open(self.uri)
-                    opened.setKeepAlive(5, 3)
-                    opened.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None)
-                    opened.registerCloseCallback(self._lost, opened)
-                self._open = opened
+                raise Unreachable("the hypervisor does not answer", dial.error if answered else f"libvirtd said nothing for {_DIAL:g} s")
             return self._open
+
+    def _reach(self) -> None:
+        """Raises libvirtError."""
+        _Events.ensure()
+        opened = libvirt.open(self.uri)
+        opened.setKeepAlive(5, 3)
+        opened.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, None)
+        opened.registerCloseCallback(self._lost, opened)
+        with self._lock:
+            self._open = opened
 
     def close(self) -> None:
         self._closed.set()
@@ -171,6 +209,8 @@ class LibvirtHypervisor:
         self.vnc, self.console_logs = vnc, ConsoleLogs(instances)
         self.instances, self.disks, self.options, self.state = instances, disks, options, state
         self.connection = Connection("qemu:///system")
+        self._asked: float | None = None
+        self._silent = False
 
     def recover(self) -> None:
         self.disks.recover()
@@ -200,15 +240,41 @@ class LibvirtHypervisor:
             return machine.resources(self.instances, self._version)
 
     def servers(self) -> dict[str, SeenServer]:
+        self._asked, failed = time.monotonic(), True
+        try:
+            found = self._listed()
+            failed = False
+        finally:
+            self._asked, self._silent = None, failed
+        return found
+
+    def trouble(self) -> dict[str, str]:
+        asked = self._asked
+        slow = asked is not None and time.monotonic() - asked > _SLOW
+        found = {"libvirtd": "it does not answer"} if self._silent or slow else {}
+        pid = pid_in(_VIRTLOGD)
+        return found | ({"virtlogd": "it is stopped"} if pid is not None and stopped(pid) else {})
+
+    def _listed(self) -> dict[str, SeenServer]:
         with _told("the hypervisor does not answer"):
             found = self.connection.get().getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
             saved = {domain.UUIDString() for domain in self.connection.get().listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
+        for domain, stats in found:
+            if (stats["state.state"], stats["state.reason"]) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+                self._resume(domain)
         powers = {domain.UUIDString(): (domain.name(), power_of(stats["state.state"], stats["state.reason"])) for domain, stats in found}
         return {
             server_id: SeenServer("suspended" if power == "shutdown" and server_id in saved else power, name)
             for server_id, (name, power) in powers.items()
             if name.startswith("instance-")
         }
+
+    def _resume(self, domain: Any) -> None:
+        """A guest that qemu paused because the disk was full goes on when there is room again."""
+        seen = os.statvfs(self.instances)
+        if seen.f_bavail * seen.f_frsize > _ROOM:
+            log.warning("%s was paused by an error of its disk and goes on", domain.name())
+            domain.resume()
 
     def ensure_image(self, image: ImageSpec, deadline: Deadline) -> int:
         return self.disks.cache.ensure(image, deadline)
@@ -400,8 +466,8 @@ class LibvirtHypervisor:
         cpu_mode = self.options.cpu_mode or ("host-model" if self.virt_type == "kvm" else "maximum")
         try:
             datapath = run(["ovs-vsctl", "--timeout=5", "--if-exists", "get", "Bridge", "br-int", "datapath_type"], timeout=10)
-        except CommandFailed:
-            datapath = ""
+        except CommandFailed as error:
+            raise Unreachable("the switch's database does not answer", str(error)) from error
         return Machine(
             virt_type=self.virt_type,
             cpu_mode=None if cpu_mode == "none" else cpu_mode,

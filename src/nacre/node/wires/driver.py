@@ -59,6 +59,9 @@ class Wires(Protocol):
     def agents(self) -> Mapping[str, bool]:
         """Which parts are alive: openvswitch, dhcp, l3, metadata."""
 
+    def trouble(self) -> Mapping[str, str]:
+        """Daemon -> what is wrong with it, of those that wires need. Returns at once."""
+
     def survey(self, wanted: Wanted) -> dict[str, Any]:
         """How the host differs from what is wanted; changes nothing. {"found": [{"kind", "name", "cause"}], "taps": [{"name", "port_id"}] of
         guests, "others": [{"kind", "name"}] that others made}."""

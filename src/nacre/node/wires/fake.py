@@ -29,7 +29,11 @@ class FakeWires:
         self.strays: dict[str, str] = {}
         self.others: dict[str, str] = {}
         self.stray_taps: dict[str, str] = {}
+        self.hung: dict[str, str] = {}
         self._changed: Callable[[], None] = lambda: None
+
+    def trouble(self) -> Mapping[str, str]:
+        return dict(self.hung)
 
     def recover(self) -> None:
         self.recovered = True

@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,8 @@ OURS = 0x6E61637265 << 24
 MASK = 0xFFFFFFFFFF << 24
 Owner = tuple[str, str]
 """The document (kind, id) that a flow is for."""
+PROBE = 3.0
+"""Seconds of silence after which vswitchd is asked, and again after which it hangs."""
 BASE: Owner = ("host", "")
 """The owner of what every host has."""
 
@@ -77,7 +80,7 @@ def difference(put: Mapping[Key, str], wanted: Mapping[Key, Entry], cookie: int)
 
 
 class SwitchSession:
-    """An OpenFlow connection to vswitchd held open only to see it end: no pid file, no polling."""
+    """An OpenFlow connection to vswitchd held open only to see it end, or be silent: no pid file, and an echo now and then."""
 
     def __init__(self, bridge: str) -> None:
         """Raises OSError when vswitchd does not serve the bridge."""
@@ -90,11 +93,27 @@ class SwitchSession:
             self.socket.close()
             raise
         self._pending = b""
+        self._heard = time.monotonic()
+        self._asked: float | None = None
+
+    def probe(self) -> None:
+        """Ask for an echo when nothing came for a while."""
+        now = time.monotonic()
+        if self._asked is None and now - self._heard >= PROBE:
+            self._asked = now
+            with contextlib.suppress(OSError):
+                self.socket.sendall(struct.pack("!BBHI", 4, 2, 8, 2))
+
+    @property
+    def hangs(self) -> bool:
+        """Whether vswitchd owes an echo for long."""
+        return self._asked is not None and time.monotonic() - self._asked >= PROBE
 
     def read(self) -> bool:
         """Take what came, answering echo requests; False at the end of the connection."""
         with contextlib.suppress(OSError):
             piece = self.socket.recv(65536)
+            self._heard, self._asked = time.monotonic(), None
             self._pending += piece
             while len(self._pending) >= 8:
                 version, kind, length, xid = struct.unpack("!BBHI", self._pending[:8])

@@ -27,6 +27,7 @@ from nacre.node.wires.driver import KINDS, Applied, Document, Keep, Lookup, Want
 from nacre.node.wires.failures import Failures
 from nacre.node.wires.flowset import FlowSet
 from nacre.node.wires.layout import METADATA, Network, Room
+from nacre.node.wires.openflow import BASE
 from nacre.node.wires.outside import Outside
 from nacre.node.wires.ovsdb import Ovsdb
 from nacre.node.wires.ports import INTEGRATION, TUNNEL, UNDERLAY
@@ -64,7 +65,16 @@ class OpenVSwitchWires:
 
     def agents(self) -> Mapping[str, bool]:
         """Beside the switch itself, an agent is alive when all it should serve was served at the last apply."""
-        return {"openvswitch": self._database.connected() and self._watch.session() is not None, **self._serving}
+        switched = self._database.connected() and not self._database.hangs and self._watch.session() is not None
+        return {"openvswitch": switched, **self._serving, **({"dhcp": False} if self._rooms.stopped() else {})}
+
+    def trouble(self) -> Mapping[str, str]:
+        found = {f"{role} {room.partition('-')[2]}": "it is stopped" for room, role in self._rooms.stopped().items()}
+        if self._database.hangs or not self._database.connected():
+            found["ovsdb-server"] = "it does not answer"
+        elif self._watch.session() is None:
+            found["ovs-vswitchd"] = "it does not answer"
+        return found
 
     def close(self) -> None:
         self._watch.close()
@@ -107,7 +117,8 @@ class OpenVSwitchWires:
             rooms = self._wanted_rooms(wanted, networks)
             kept = self._kept(wanted)
             self._rooms.lay(rooms, self._failures, offload=not self._switch.netdev)
-            self._switch.plug(wanted, networks, rooms, kept)
+            with self._failures.of(BASE):  # what is plugged already goes on without the switch's database
+                self._switch.plug(wanted, networks, rooms, kept)
             for room in rooms:
                 with self._failures.of(room.owner):
                     self._rooms.furnish(room)

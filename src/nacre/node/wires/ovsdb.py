@@ -3,7 +3,7 @@
 One thread reads; it keeps a replica of bridges, ports and interfaces and rings whenever something changed in them. Any thread may
 transact. The replica lags what was written by a fraction of a millisecond, so who needs what vswitchd answers (port numbers) waits for
 it with `wait`. When the server goes away the replica is kept as it was, transactions fail with OvsdbError, and the reader dials again
-twice a second.
+twice a second. A server that says nothing for a while is asked for an echo; one that owes it hangs, until it says something.
 """
 
 import codecs
@@ -29,6 +29,8 @@ _COLUMNS = {
     "Interface": ["name", "type", "options", "external_ids", "ofport"],
     "Open_vSwitch": ["bridges"],
 }
+_PROBE = 3.0
+_ECHO = b'{"method": "echo", "params": [], "id": "echo"}'
 Operation = dict[str, Any]
 
 
@@ -123,6 +125,7 @@ class Ovsdb:
         self._socket: socket.socket | None = None
         self._ready = threading.Event()
         self._closed = False
+        self.hangs = False
         self._reader = threading.Thread(target=self._read_for_ever, name="ovsdb", daemon=True)
         self._reader.start()
 
@@ -204,6 +207,7 @@ class Ovsdb:
             except Exception:
                 log.exception("the switch's database said what cannot be understood")
             finally:
+                self.hangs = False
                 self._drop()
             if not self._closed:
                 self._changed()
@@ -211,13 +215,14 @@ class Ovsdb:
 
     def _read_until_gone(self) -> None:
         connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_PROBE)
         connection.connect(str(self._path))
         request = {table: {"columns": columns} for table, columns in _COLUMNS.items()}
         connection.sendall(json.dumps({"method": "monitor", "params": ["Open_vSwitch", None, request], "id": 0}).encode())
         with self._lock:
             self._socket = connection
         decoder, letters, text = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")(), ""
-        while piece := connection.recv(1 << 20):
+        while piece := self._receive(connection):
             text += letters.decode(piece)
             while text:
                 try:
@@ -226,6 +231,27 @@ class Ovsdb:
                     break
                 text = text[end:].lstrip()
                 self._take(message)
+
+    def _receive(self, connection: socket.socket) -> bytes:
+        """What comes next, however long that takes. Raises OSError."""
+        asked = False
+        while True:
+            try:
+                piece = connection.recv(1 << 20)
+            except TimeoutError:
+                if asked and not self.hangs:
+                    self.hangs = True
+                    log.warning("the switch's database does not answer")
+                elif not asked:
+                    asked = True
+                    with self._lock:
+                        connection.sendall(_ECHO)
+                continue
+            if self.hangs:
+                self.hangs = False
+                log.warning("the switch's database answers again")
+                self._changed()
+            return piece
 
     def _take(self, message: dict[str, Any]) -> None:
         method = message.get("method")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nacre.node import trouble
 from nacre.node.commands import CommandFailed, run
 from nacre.node.wires import netns
 from nacre.node.wires.daemons import Daemon
@@ -115,6 +116,11 @@ class Rooms:
     def processes(self) -> Mapping[str, int]:
         """Room -> pid of what serves in it."""
         return dict(self._pids)
+
+    def stopped(self) -> dict[str, str]:
+        """Room -> dnsmasq or radvd, of servers that a signal keeps from serving."""
+        found = {room: pid for room, pid in self._pids.items() if trouble.stopped(pid)}
+        return {room: "dnsmasq" if room.startswith("qdhcp-") else "radvd" for room in found}
 
     def forget(self) -> None:
         """Every room is looked at again with the next `furnish`."""

@@ -1,8 +1,8 @@
 """Notices what happens to wires behind our back, and rings.
 
-One thread waits on the connection to vswitchd (its end: the switch restarted and lost its flows), on the processes that serve rooms
-(pidfds) and on a pipe by which the driver wakes it. While vswitchd is away it dials twice a second. The switch's database rings by
-itself. Ringing does nothing but call `changed`; whoever applies looks for himself.
+One thread waits on the connection to vswitchd (its end: the switch restarted and lost its flows; its silence: it hangs), on the processes
+that serve rooms (pidfds) and on a pipe by which the driver wakes it. While vswitchd is away it dials twice a second. The switch's
+database rings by itself. Ringing does nothing but call `changed`; whoever applies looks for himself.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nacre.node.wires.openflow import SwitchSession
+from nacre.node.wires.openflow import PROBE, SwitchSession
 
 log = logging.getLogger(__name__)
 _DIAL_PAUSE = 0.5
@@ -38,13 +38,13 @@ class Watch:
         self._changed()
 
     def session(self) -> SwitchSession | None:
-        """The present life of vswitchd, None while it serves no bridge."""
+        """The present life of vswitchd, None while it serves no bridge or hangs."""
         with self._lock:
             if self._session is None and not self._closed:
                 with contextlib.suppress(OSError):
                     self._session = SwitchSession(self._bridge)
                     self._wake()
-            return self._session
+            return self._session if self._session and not self._session.hangs else None
 
     def attend(self, pids: Iterable[int]) -> None:
         """Ring when one of these processes ends; those named before are forgotten."""
@@ -95,9 +95,11 @@ class Watch:
                 selector.register(descriptor, selectors.EVENT_READ)
             self._lock.release()
             try:
-                ready = {key.fileobj for key, _ in selector.select(None if session else _DIAL_PAUSE)}
+                ready = {key.fileobj for key, _ in selector.select(PROBE if session else _DIAL_PAUSE)}
             finally:
                 self._lock.acquire()
+            if session:
+                session.probe()
             return self._took(ready, session, processes)
 
     def _took(self, ready: set[Any], session: SwitchSession | None, processes: dict[int, int]) -> bool:
@@ -105,10 +107,17 @@ class Watch:
         if self._wake_read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
-        if session and session.socket in ready and session is self._session and not session.read():
+        if session and session.socket in ready and session is self._session:
+            ring = session.hangs
+            if session.read():
+                return self._ended(ready, processes) or ring
             log.warning("the switch restarted or lost bridge %s", self._bridge)
             session.close()
             self._session, ring = None, True
+        return self._ended(ready, processes) or ring
+
+    def _ended(self, ready: set[Any], processes: dict[int, int]) -> bool:
+        ring = False
         for pid, descriptor in processes.items():
             if descriptor in ready and self._processes.get(pid) == descriptor:
                 log.warning("process %d, which served a room, ended", pid)
