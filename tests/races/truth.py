@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from nacre.compute import states, tables
 from nacre.compute.tasks import resources
 from nacre.core import nodes, tasks
+from nacre.image import tables as images
 from nacre.network.service import quotas
 from nacre.network.tables.routing import floating_ips, interfaces, router_hosts, routers
 from nacre.network.tables.security import members, rules
@@ -43,6 +44,7 @@ def check(stage: Stage) -> None:
 def _at_rest(conn: sa.Connection, alive: dict[str, Any]) -> None:
     assert rows(conn, tasks.tasks, tasks.tasks.c.finished_at.is_(None)) == []
     assert rows(conn, nodes.calls, nodes.calls.c.state == "open") == []
+    assert rows(conn, images.images, images.images.c.status.in_(("queued", "saving"))) == [], "a snapshot that nobody makes"
     for row in rows(conn, tables.servers):
         assert row.task_state is None and row.task_id is None, f"{row.id} is {row.vm_state}/{row.task_state} and nobody works at it"
         assert (row.vm_state == states.DELETED) == (row.deleted_at is not None)
