@@ -174,6 +174,20 @@ def test_subnets_that_overlap(cloud: Cloud) -> None:
     assert len(listed(cloud, "ports", network_id=network_id, device_owner="network:dhcp")) == 1
 
 
+def test_subnets_cut_from_one_pool(cloud: Cloud) -> None:
+    body = {"name": "p", "prefixes": ["10.40.0.0/27"], "default_prefixlen": 30, "shared": True}
+    pool = made(cloud.clients[0].post("/network/v2.0/subnetpools", json={"subnetpool": body}), "subnetpool")["id"]
+    nets = [made(cloud.clients[0].post("/network/v2.0/networks", json={"network": {"name": "cut"}}), "network")["id"] for _ in range(12)]
+
+    def ask(client: httpx.Client, n: int) -> httpx.Response:
+        one = {"network_id": nets[n], "ip_version": 4, "subnetpool_id": pool, "project_id": ids.hex_id(), "enable_dhcp": False}
+        return client.post("/network/v2.0/subnets", json={"subnet": one})
+
+    answers = statuses(cloud, ask, 12)
+    cut = [ipaddress.ip_network(one["cidr"]) for one in listed(cloud, "subnets", subnetpool_id=pool)]
+    assert answers[201] == len(cut) == len(set(cut)) == 8, answers
+
+
 def test_a_floating_ip_leads_to_one_port(cloud: Cloud) -> None:
     (outer, _), (network_id, leg) = external(cloud, "198.51.103.0/24"), inside(cloud, "10.33.0.0/24")
     client = cloud.clients[0]

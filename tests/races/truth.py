@@ -24,6 +24,18 @@ def rows(conn: sa.Connection, table: sa.Table, *where: Any) -> list[Any]:
     return list(conn.execute(sa.select(table).where(*where)))
 
 
+_BESIDE = ("compute.attach_interface", "compute.detach_interface")
+
+
+def check_always(stage: Stage) -> None:
+    """At rest or not: a server is at work just while a task is open that will say what it is then."""
+    with stage.cloud.db.read() as conn:
+        t = tasks.tasks.c
+        at_work = {row.resource for row in rows(conn, tasks.tasks, t.finished_at.is_(None), ~t.cancelling, t.kind.not_in(_BESIDE))}
+        busy = {f"server:{row.id}" for row in rows(conn, tables.servers, tables.servers.c.task_state.is_not(None))}
+    assert at_work == busy, f"at work are {at_work}, busy are {busy}"
+
+
 def check(stage: Stage) -> None:
     with stage.cloud.db.read() as conn:
         alive = {row.id: row for row in rows(conn, tables.servers, tables.servers.c.deleted_at.is_(None))}
