@@ -96,15 +96,9 @@ def fresh_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]
 
 
 @contextmanager
-<<<<<<< HEAD
 def started(path: Path, config: Config | None = None, database: str = "") -> Iterator[Running]:
-    """A cloud with the API, a worker and its loops."""
+    """A cloud with the API, a worker and its loops, in `path`."""
     cloud = make_cloud(path, config, database)
-=======
-def serve(path: Path, database: str = "") -> Iterator[Running]:
-    """An all-in-one in `path` with the API, a worker and its loops."""
-    cloud = make_cloud(path, database=database)
->>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
     listener = socket.create_server(("127.0.0.1", 0))
     cloud.public_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with cloud.db.write(System(ids.request_id())) as tx:
@@ -127,13 +121,8 @@ def serve(path: Path, database: str = "") -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[], str]) -> Iterator[Running]:
     """An all-in-one; add `node` for a fake compute host."""
-<<<<<<< HEAD
     with started(tmp_path_factory.mktemp("home") / "cloud", database=fresh_database()) as found:
         yield found
-=======
-    with serve(tmp_path_factory.mktemp("home") / "cloud", fresh_database()) as started:
-        yield started
->>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,27 @@ def test_floating_ips_of_a_small_pool(cloud: Cloud) -> None:
     assert len(given) == len(found) == 13 and {ipaddress.ip_address(one) for one in given} < set(ipaddress.ip_network("198.51.100.0/28").hosts())
 
 
+def test_ports_of_a_small_pool(cloud: Cloud) -> None:
+    network_id, _ = inside(cloud, "10.30.0.0/28", shared=True)
+
+    def ask(client: httpx.Client, n: int) -> httpx.Response:
+        return client.post("/network/v2.0/ports", json={"port": {"network_id": network_id, "project_id": ids.hex_id()}})
+
+    assert statuses(cloud, ask) == {201: 12, 409: WRITERS - 12}  # the gateway and the DHCP server have one each
+    given = addresses(cloud, network_id)
+    assert len(given) == len(set(given)) == 13
+
+
+def test_fifty_creates_and_a_quota_of_ten(cloud: Cloud, order: dict[str, Any], node: FakeNode) -> None:
+    client, path = cloud.clients[0], f"/compute/v2.1/os-quota-sets/{cloud.project}"
+    assert client.put(path, json={"quota_set": {"instances": 10, "cores": -1, "ram": -1}}).status_code == 200
+    answers = statuses(cloud, lambda client, n: client.post("/compute/v2.1/servers", json=order, headers=HEADERS), 50)
+    assert answers == {202: 10, 403: 40}
+    until(lambda: {server["status"] for server in servers(cloud)} == {"ACTIVE"}, 60, 0.1)
+    assert len(servers(cloud)) == len(node.hypervisor.servers()) == 10
+    settle(cloud)
+
+
 def test_the_floating_ip_quota(cloud: Cloud) -> None:
     network_id, _ = external(cloud, "198.51.101.0/24")
     project = ids.hex_id()
@@ -151,6 +172,20 @@ def test_subnets_that_overlap(cloud: Cloud) -> None:
     ranges = [ipaddress.ip_network(one["cidr"]) for one in listed(cloud, "subnets", network_id=network_id)]
     assert ranges and not any(one.overlaps(other) for one in ranges for other in ranges if one is not other), ranges
     assert len(listed(cloud, "ports", network_id=network_id, device_owner="network:dhcp")) == 1
+
+
+def test_subnets_cut_from_one_pool(cloud: Cloud) -> None:
+    body = {"name": "p", "prefixes": ["10.40.0.0/27"], "default_prefixlen": 30, "shared": True}
+    pool = made(cloud.clients[0].post("/network/v2.0/subnetpools", json={"subnetpool": body}), "subnetpool")["id"]
+    nets = [made(cloud.clients[0].post("/network/v2.0/networks", json={"network": {"name": "cut"}}), "network")["id"] for _ in range(12)]
+
+    def ask(client: httpx.Client, n: int) -> httpx.Response:
+        one = {"network_id": nets[n], "ip_version": 4, "subnetpool_id": pool, "project_id": ids.hex_id(), "enable_dhcp": False}
+        return client.post("/network/v2.0/subnets", json={"subnet": one})
+
+    answers = statuses(cloud, ask, 12)
+    cut = [ipaddress.ip_network(one["cidr"]) for one in listed(cloud, "subnets", subnetpool_id=pool)]
+    assert answers[201] == len(cut) == len(set(cut)) == 8, answers
 
 
 def test_a_floating_ip_leads_to_one_port(cloud: Cloud) -> None:

@@ -180,6 +180,26 @@ def test_a_report_after_the_service_was_deleted(stage: Stage) -> None:
     assert not [one for one in stage.ask("GET", "/compute/v2.1/os-services").json()["services"] if one["host"] == "far"]
 
 
+def test_a_port_deleted_under_a_guest_leaves_it(stage: Stage) -> None:
+    """Whatever is being done to the server by then: it is queued behind that."""
+    made = stage.ask("POST", "/network/v2.0/networks", {"network": {"name": "n"}}).json()["network"]["id"]
+    stage.ask("POST", "/network/v2.0/subnets", {"subnet": {"network_id": made, "cidr": "10.8.0.0/28", "ip_version": 4}})
+    body = {"server": {"name": "s", "imageRef": stage.image, "flavorRef": "1", "networks": [{"uuid": made}]}}
+    server = stage.ask("POST", SERVERS, body).json()["server"]["id"]
+    for before in (stage.work, stage.settle):
+        before()
+        (port,) = stage.ask("GET", f"/network/v2.0/ports?device_id={server}").json()["ports"]
+        assert stage.ask("DELETE", f"/network/v2.0/ports/{port['id']}").status_code == 204
+        stage.settle()
+        assert state(stage, server) == (states.ACTIVE, None)
+        assert stage.node.hypervisor._guests[server].ports == ()
+        stage.ask("POST", f"{SERVERS}/{server}/os-interface", {"interfaceAttachment": {"net_id": made}})
+    stage.settle()
+    assert len(stage.node.hypervisor._guests[server].ports) == 1
+    stage.ask("DELETE", f"{SERVERS}/{server}")
+    stage.settle()
+
+
 def test_a_suspended_guest_that_was_started_behind_our_back(stage: Stage, server: str) -> None:
     assert act(stage, server, {"suspend": None}) == 202
     stage.settle()

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from nacre.compute import states, tables
 from nacre.compute.tasks import resources
 from nacre.core import nodes, tasks
+from nacre.image import tables as images
 from nacre.network.service import quotas
 from nacre.network.tables.routing import floating_ips, interfaces, router_hosts, routers
 from nacre.network.tables.security import members, rules
@@ -21,6 +22,18 @@ POWERS = {states.ACTIVE: "running", states.PAUSED: "paused", states.STOPPED: "sh
 
 def rows(conn: sa.Connection, table: sa.Table, *where: Any) -> list[Any]:
     return list(conn.execute(sa.select(table).where(*where)))
+
+
+_BESIDE = ("compute.attach_interface", "compute.detach_interface")
+
+
+def check_always(stage: Stage) -> None:
+    """At rest or not: a server is at work just while a task is open that will say what it is then."""
+    with stage.cloud.db.read() as conn:
+        t = tasks.tasks.c
+        at_work = {row.resource for row in rows(conn, tasks.tasks, t.finished_at.is_(None), ~t.cancelling, t.kind.not_in(_BESIDE))}
+        busy = {f"server:{row.id}" for row in rows(conn, tables.servers, tables.servers.c.task_state.is_not(None))}
+    assert at_work == busy, f"at work are {at_work}, busy are {busy}"
 
 
 def check(stage: Stage) -> None:
@@ -43,6 +56,7 @@ def check(stage: Stage) -> None:
 def _at_rest(conn: sa.Connection, alive: dict[str, Any]) -> None:
     assert rows(conn, tasks.tasks, tasks.tasks.c.finished_at.is_(None)) == []
     assert rows(conn, nodes.calls, nodes.calls.c.state == "open") == []
+    assert rows(conn, images.images, images.images.c.status.in_(("queued", "saving"))) == [], "a snapshot that nobody makes"
     for row in rows(conn, tables.servers):
         assert row.task_state is None and row.task_id is None, f"{row.id} is {row.vm_state}/{row.task_state} and nobody works at it"
         assert (row.vm_state == states.DELETED) == (row.deleted_at is not None)

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 
-from conftest import Running, serve
+from conftest import Running, started
 from fake_node import FakeNode, until
 from nacre.core import ids, log
 from nacre.node.calls import Call, Calls, Pool, Verb, failure
@@ -44,8 +44,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
 
 @pytest.fixture(scope="module")
 def cloud(disk: SmallDisk) -> Iterator[Running]:
-    with serve(disk.place / "cloud") as started:
-        yield started
+    with started(disk.place / "cloud") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from nacre.compute import metadata as about
 from nacre.compute import states, tables, vendordata
 from nacre.compute.tables import compute_hosts, server_seen, servers
 from nacre.compute.tasks import spec
-from nacre.core import db, ids, journal
+from nacre.core import db, ids, journal, nodes, tasks
 from nacre.core.cloud import Cloud
 from nacre.core.node_api import Render
 
@@ -92,6 +92,14 @@ def _guest(cloud: Cloud, conn: sa.Connection, row: db.Row) -> about.Guest:
     ports = network.ports_of(conn, [row.id])[row.id]
     subnets = network.subnets_of(conn, {fixed["subnet_id"] for port in ports for fixed in port.fixed_ips})
     return about.Guest(row, ports, subnets, vendordata.static(cloud))
+
+
+def port_deleted(tx: db.Tx, server_id: str, port: Mapping[str, str]) -> None:
+    """The user deleted a port of the server: when nothing else is done to it, its guest lets go of the interface."""
+    row = tables.by_id(tx, server_id)
+    if row is not None and row.host is not None and row.task_state != "deleting":
+        nodes.bump(tx, "server", row.id)
+        tasks.start(tx, "compute.detach_interface", f"server:{row.id}", {"server_id": row.id, "host": row.host, "port": dict(port)})
 
 
 def port_used_by(conn: db.Conn, server_id: str) -> str:

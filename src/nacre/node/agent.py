@@ -41,11 +41,8 @@ HEARTBEAT = 10.0
 _EVERYTHING_AGAIN = 30
 _RETRY = (1.0, 30.0)
 _LOOK_AGAIN = 300.0
-<<<<<<< HEAD
 _TEND = 2400.0
-=======
 _TROUBLE = 3.0
->>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
 _CALLS = Pool(8)
 
 

@@ -56,7 +56,7 @@ def _default(tx: db.Tx, version: int) -> str | None:
 def update(caller: Caller, pool_id: str, wanted: Wanted) -> Record:
     """Raises IllegalSubnetPoolPrefixUpdate when it would not hold all that it did, and what `plan.pools` refuses."""
     with caller.write() as tx:
-        pool = records.visible(tx, caller, POOL, pool_id)
+        pool = records.held(tx, caller, POOL, pool_id)
         records.permit(caller, "update_subnetpool", POOL.target(pool), wanted)
         values = {name: wanted[name] for name in ("name", "description", "default_quota", "is_default") if name in wanted}
         if wanted.get("prefixes") is not None:
@@ -73,7 +73,7 @@ def update(caller: Caller, pool_id: str, wanted: Wanted) -> Record:
 def delete(caller: Caller, pool_id: str) -> None:
     """Raises SubnetPoolDeleteError while subnets are cut of it."""
     with caller.write() as tx:
-        pool = records.visible(tx, caller, POOL, pool_id)
+        pool = records.held(tx, caller, POOL, pool_id, "delete")
         caller.require(POOL.target(pool))
         if tx.first(sa.select(subnets.c.id).where(subnets.c.subnetpool_id == pool_id).limit(1)) is not None:
             raise fault("SubnetPoolDeleteError", reason="Subnet pool has existing allocations")
@@ -89,8 +89,7 @@ def cut(tx: db.Tx, caller: Caller, project_id: str, wanted: Wanted) -> tuple[str
             raise refused(f"No default subnetpool found for IPv{version}")
     if not pool_id:
         return None, wanted.get("cidr")
-    pool = records.visible(tx, caller, POOL, pool_id)
-    tx.lock(sa.select(pools.c.id).where(pools.c.id == pool_id))
+    pool = records.held(tx, caller, POOL, pool_id)
     if pool["ip_version"] != version:
         raise refused("Cannot allocate IPv{} subnet from IPv{} subnet pool".format(version, pool["ip_version"]))
     cuts = tx.all(sa.select(subnets.c.cidr, subnets.c.project_id).where(subnets.c.subnetpool_id == pool_id))

@@ -194,7 +194,7 @@ def _tell(tx: db.Tx, before: Record, after: Record, groups_before: Sequence[str]
 
 
 def delete(caller: Caller, port_id: str) -> None:
-    """Raises ServicePortInUse for what a router or a floating IP owns. A DHCP server's port comes again."""
+    """Raises ServicePortInUse for what a router or a floating IP owns. A DHCP server's port comes again; a guest lets go of its own."""
     with caller.write() as tx:
         network_id = tx.scalar(sa.select(PORT.table.c.network_id).where(PORT.table.c.id == port_id, PORT.table.c.device_owner == DHCP_PORT))
         records.lock(tx, NETWORK.table, filter(None, [network_id]), "change")
@@ -205,6 +205,10 @@ def delete(caller: Caller, port_id: str) -> None:
         making.remove(tx, port)
         if port["device_owner"] == DHCP_PORT:
             placing.settle_dhcp(tx, port["network_id"])
+        if port["attached"]:
+            from nacre import compute
+
+            compute.port_deleted(tx, port["device_id"], {"id": port_id, "mac_address": port["mac_address"], "tap": f"tap{port_id[:11]}"})
 
 
 def _serves(tx: db.Tx, port_id: str) -> bool:

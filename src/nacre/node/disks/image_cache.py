@@ -134,14 +134,9 @@ class ImageCache:
         looked into it: an unprivileged child is the first to."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.folder) as part, tempfile.TemporaryFile(dir=self.folder) as target:
-            try:
-                self._fetch(image, part, deadline)
-                found, virtual_size = self._inspect(image, part, deadline)
-                self._convert(image, (found, virtual_size), part, target, deadline, wanted=wanted)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise NodeError(f"the host has no room for image {image.image_id}", str(error)) from error
-                raise
+            self._fetch(image, part, deadline)
+            found, virtual_size = self._inspect(image, part, deadline)
+            self._convert(image, (found, virtual_size), part, target, deadline, wanted=wanted)
             yield target
 
     def _download(self, image: ImageSpec, part: IO[bytes], deadline: Deadline) -> None:

@@ -8,11 +8,7 @@ The agent runs verbs of one server one after another and verbs of different serv
 `console_log`, `console`, `incarnation`) may come at any time from any thread.
 """
 
-<<<<<<< HEAD
-from collections.abc import Callable, Collection
-=======
-from collections.abc import Callable, Mapping
->>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol

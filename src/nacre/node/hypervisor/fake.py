@@ -7,11 +7,7 @@ the real one. `lose` and `turn_off` are what a person could do behind our back.
 import io
 import struct
 import threading
-<<<<<<< HEAD
-from collections.abc import Callable, Collection, Iterator
-=======
-from collections.abc import Callable, Iterator, Mapping
->>>>>>> 6b3b67d1e5ef6b18dade67358b5ac64697b0ef29
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
