@@ -182,6 +182,8 @@ class FakeHypervisor:
 
     def absent_disks(self, server_id: str) -> None:
         with self._lock:
+            if server_id not in self._guests:
+                return
             guest = self._off(server_id)
             guest.disk = ""
             self._keep(guest)

@@ -1,4 +1,5 @@
-"""What `nacre backup` and `nacre restore` refuse: in one sentence, with exit status 1, and nothing has changed. A cloud of pretended hosts."""
+"""`nacre backup` and `nacre restore` of a cloud of pretended hosts: yesterday's backup over newer guests, another home, and what is refused: in
+one sentence, with exit status 1, and nothing has changed."""
 
 import io
 import json
@@ -9,7 +10,9 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +50,68 @@ def refused(course: Course, *words: str, home: Path | None = None) -> str:
 def below(folder: Path) -> dict[str, tuple[int, int]]:
     found = {path: path.lstat() for path in folder.rglob("*") if "logs" not in path.parts and "run" not in path.parts}
     return {str(path): (seen.st_ino, seen.st_size) for path, seen in found.items() if not path.name.startswith("nacre.db")}
+
+
+def create(admin: Rest, name: str) -> str:
+    image = admin("GET", "/image/v2/images")["images"][0]["id"]
+    if not admin("GET", "/compute/v2.1/flavors")["flavors"]:
+        admin("POST", "/compute/v2.1/flavors", {"flavor": {"id": "1", "name": "small", "ram": 64, "vcpus": 1, "disk": 1}})
+    made = admin("POST", "/compute/v2.1/servers", {"server": {"name": name, "flavorRef": "1", "imageRef": image}})["server"]["id"]
+    becomes(admin, made, "ACTIVE")
+    return str(made)
+
+
+def shown(admin: Rest, server: str) -> Any:
+    return admin("GET", f"/compute/v2.1/servers/{server}")["server"]
+
+
+def becomes(admin: Rest, server: str, wanted: str) -> None:
+    until(lambda: shown(admin, server)["status"] == wanted, 60)
+
+
+def guests(course: Course) -> dict[str, str]:
+    """What the pretended hypervisor has, with its power."""
+    found = [json.loads(path.read_text()) for path in (course.home / "hosts").glob("*/node/guests/*.json")]
+    return {guest["spec"]["id"]: guest["power"] for guest in found}
+
+
+def test_yesterdays_backup_over_newer_guests_and_another_home(course: Course, tmp_path: Path) -> None:
+    admin, file = Rest(course, "admin"), tmp_path / "yesterday"
+    older = create(admin, "older")
+    typed(course, "backup", str(file))
+    newer = create(admin, "newer")
+    gone = create(admin, "gone")
+    admin("DELETE", f"/compute/v2.1/servers/{gone}")
+    until(lambda: gone not in guests(course), 30)
+    before = guests(course)
+    assert before == {older: "running", newer: "running"}
+    course.nacre("down")
+    assert "set_aside" in typed(course, "restore", str(file)).stdout
+    assert guests(course) == before
+    course.nacre("up")
+    until(lambda: [server["id"] for server in admin("GET", "/compute/v2.1/servers")["servers"]] == [older], 30)
+    becomes(admin, older, "ACTIVE")
+    told = course.nacre("doctor", "--json", "--fix", check=False)
+    found = {(one["kind"], one["what"]) for one in json.loads(told.stdout)["found"]}
+    assert told.returncode == 1 and ("domain-unknown", newer) in found, told.stdout
+    assert guests(course) == before, "nobody knows it, and nobody touches it"
+    create(admin, "again")
+    course.nacre("down")
+    other = replace(course, home=course.home.with_name("another"))
+    typed(course, "restore", str(file), home=other.home)
+    try:
+        other.nacre("up")
+        server = shown(admin, older)  # by the token from before
+        assert server["status"] == "SHUTOFF" and "no disk of this server: rebuild it" in server["fault"]["message"]
+        admin("POST", f"/compute/v2.1/servers/{older}/action", {"rebuild": {"imageRef": server["image"]["id"]}})
+        until(lambda: "fault" not in shown(admin, older), 60)
+        becomes(admin, older, "SHUTOFF")
+        admin("POST", f"/compute/v2.1/servers/{older}/action", {"os-start": None})
+        becomes(admin, older, "ACTIVE")
+        until(lambda: other.nacre("doctor", check=False).returncode == 0, 30)
+    finally:
+        other.nacre("down", "--wipe")
+    course.nacre("up")
 
 
 @contextmanager
