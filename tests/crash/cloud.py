@@ -141,7 +141,11 @@ class Cloud:
                 counts[name] = self.rows(f"SELECT count(*) FROM {name}{where}")[0][0]
         properties = "SELECT count(*) FROM image_properties p JOIN images i ON i.id = p.image_id WHERE i.deleted_at IS NULL"
         counts["image_properties"] = self.rows(properties)[0][0]
-        return counts | {"files in images": len(list((self.home.path / "images").iterdir()))}
+        return counts | {"images' files": sum(path.is_file() and path.suffix != ".part" for path in (self.home.path / "images").rglob("*"))}
+
+    def parts(self) -> list[Path]:
+        """What uploads have sent so far; of those that died it goes within three minutes."""
+        return list((self.home.path / "images").rglob("*.part"))
 
     def differences(self) -> list[str]:
         """What `nacre doctor` says."""
@@ -157,8 +161,9 @@ class Cloud:
         return {path.name for path in (self.home.host(1) / "node" / "wires").glob("*.json")}
 
 
-def until(what: Callable[[], Any], named: str, also: Callable[[], None] = lambda: None, describe: Callable[[], str] = lambda: "") -> Any:
-    end = time.monotonic() + _PATIENCE
+def until(what: Callable[[], Any], named: str, also: Callable[[], None] = lambda: None, describe: Callable[[], str] = lambda: "",
+          seconds: float = _PATIENCE) -> Any:  # fmt: skip
+    end = time.monotonic() + seconds
     while True:
         also()
         if found := what():

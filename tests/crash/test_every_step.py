@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from crash.cloud import ROLES, started
+from crash.cloud import ROLES, started, until
 from crash.operations import World
 from crash.points import Order
 
@@ -57,7 +57,8 @@ class Trial:
         self.world.standing.check()
         self.world.clear()
         self.cloud.rests()
-        assert self.there() == self.before
+        for before, now in zip(self.before, self.there(), strict=True):
+            assert now == before, dict(now.items() ^ before.items()) if isinstance(now, dict) and isinstance(before, dict) else ""
         return ended
 
     def orders(self) -> list[Order]:
@@ -93,3 +94,9 @@ def test_a_kill_at_some_steps(world: World, name: str) -> None:
 def test_a_kill_at_every_step(world: World, name: str) -> None:
     trial = Trial(world, name)
     trial.suffer(trial.orders())
+
+
+@pytest.mark.long
+def test_what_dead_uploads_had_sent_goes(world: World) -> None:
+    Trial(world, "snapshot").suffer([Order("api before the commit of the image", 1, "api")])
+    until(lambda: not world.cloud.parts(), "the end of the part", world.cloud.tend, seconds=240)
