@@ -21,7 +21,7 @@ from nacre.core import ids
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.config import ImageConversion, ImageImport
-from nacre.image import loops, stores, tables
+from nacre.image import fronts, loops, stores, tables
 from nacre.image.domain import Image
 from nacre.image.service import data, images, imports, locations
 
@@ -252,6 +252,23 @@ def test_uploads_side_by_side_with_a_delete(world: World) -> None:
         image = world.new()
         asyncio.run(both(image))
         assert (world.image(image.id), world.files(image.id)) == (None, set())
+
+
+def test_after_a_restore_nothing_is_missed_that_only_passed_through(world: World) -> None:
+    staged, cached = world.arrived(stores.STAGING), world.arrived("file")
+    with world.cloud.db.write(WHO) as tx:
+        tables.place(tx, cached, stores.CACHE, "file:///gone")
+    for entry in stores.hidden(world.cloud, stores.STAGING).folder.glob(f"{staged}*"):
+        entry.unlink()
+    assert world.read(cached, "file") == DATA
+    with world.cloud.db.write(WHO) as tx:
+        fronts.restored(tx)
+    image = world.image(staged)
+    assert image is not None
+    assert (image.status, world.files(staged), world.files(cached)) == ("queued", set(), {"file"})
+    with world.cloud.db.read() as conn:
+        lost, _ = fronts.compared(world.cloud, conn)
+    assert not {staged, cached} & set(lost)
 
 
 def test_images_from_before_there_were_stores(world: World) -> None:

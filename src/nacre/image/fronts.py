@@ -32,9 +32,10 @@ def with_data(conn: db.Conn) -> list[tuple[str, str]]:
 
 
 def restored(tx: db.Tx) -> None:
-    """After a restore nobody brings data any more."""
+    """After a restore nobody brings data any more, and what only passed through, or was a copy nearer by, is not there."""
     coming = tables.images.c.status.in_(("saving", "uploading", "importing"))
     tx.execute(tables.images.update().where(coming).values(status="queued", upload=None))
+    tx.execute(tables.locations.update().where(tables.locations.c.store.in_((stores.STAGING, stores.TASKS, stores.CACHE))).values(status="deleted"))
 
 
 def compared(cloud: Cloud, conn: db.Conn) -> tuple[list[str], list[str]]:
