@@ -33,6 +33,7 @@ images = sa.Table(
     sa.Column("updated_at", sa.DateTime, nullable=False),
     sa.Column("deleted_at", sa.DateTime),
     sa.Index("ix_images_visibility", "visibility", "created_at"),
+    sa.Index("ix_images_newest", "created_at", "id"),
 )  # fmt: skip
 properties = sa.Table(
     "image_properties", db.metadata,
