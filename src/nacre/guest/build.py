@@ -33,7 +33,6 @@ PACKAGES = (
     "extlinux",
     "syslinux-common",
     "kmod",
-    "util-linux",
     "cpio",
     "lz4",
     "gcc",
@@ -46,7 +45,7 @@ FOLDERS = (
     *("bin", "sbin", "usr/bin", "usr/sbin", "usr/lib", "lib", "lib64", "boot", "etc/dropbear", "home/cirros", "root"),
     *("dev", "proc", "sys", "run", "tmp", "mnt", "var/lib", "var/log"),
 )
-BINARIES = ("/usr/sbin/dropbear", "/usr/bin/dbclient", "/usr/bin/dropbearkey", "/sbin/resize2fs", "/sbin/blkid")
+BINARIES = ("/usr/sbin/dropbear", "/usr/bin/dbclient", "/usr/bin/dropbearkey", "/sbin/resize2fs")
 # dropbear's PATH is /usr/bin:/bin
 ALSO_IN_BIN = ("ip", "ifconfig", "route", "arping", "mke2fs", "fdisk", "reboot", "poweroff", "getty", "login", "su")
 LEFT_OUT = ("busybox", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "linuxrc", "init")
@@ -170,7 +169,7 @@ def _set_owners(root: Path) -> None:
     for place in [root, *root.rglob("*")]:
         os.chown(place, 0, 0, follow_symlinks=False)
     os.chown(root / "home/cirros", 1000, 1000)
-    as_root = ("usr/bin/sudo", "bin/busybox", "sbin/blkid")  # without udev only root can look at devices
+    as_root = ("usr/bin/sudo", "bin/busybox")
     for name, mode in (*((program, 0o4755) for program in as_root), ("etc/shadow", 0o600), ("root", 0o700), ("tmp", 0o1777)):
         (root / name).chmod(mode)
     root.chmod(0o755)
