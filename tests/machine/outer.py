@@ -113,10 +113,10 @@ class Outer:
         if identity and processes.alive(identity):
             namespace = processes.pid_namespace(identity.pid)
             os.kill(identity.pid, signal.SIGKILL)
-            until(lambda: not (namespace and processes.members(namespace)), 20)
+            until(lambda: not (namespace and processes.members(namespace)), 60)
         group = f"/mnt/{self.home.mark}"
         clear = f"mount -t cgroup2 none /mnt && if [ -d {group} ]; then find {group} -depth -type d -exec rmdir {{}} +; fi"
-        subprocess.run(["unshare", "--mount", "sh", "-c", clear], check=True)
+        until(lambda: subprocess.run(["unshare", "--mount", "sh", "-c", clear], check=False).returncode == 0, 30)  # its last process may be going
 
     def run(self, *words: str, stdin: str | None = None) -> str:
         return run(self.place.command(words), stdin=stdin, timeout=120)
