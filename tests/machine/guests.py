@@ -85,7 +85,7 @@ class Guest:
     def becomes(self, wanted: str, seconds: float = 180) -> None:
         def there() -> bool:
             now = self.status()
-            assert now == wanted or now != "ERROR", self.typed("show")
+            assert now == wanted or now != "ERROR", self.api("GET", f"/compute/v2.1/servers/{self.id}")["server"].get("fault")
             return now == wanted
 
         until(there, seconds)

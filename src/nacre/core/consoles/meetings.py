@@ -71,6 +71,7 @@ async def browser(spend: Spend, cloud: Cloud, socket: WebSocket, path: Mapping[s
         await _join(socket, far)
         _log.info("console of server %s closed", meeting.server_id)
     except Error as error:
+        held.pop(rendezvous, None)  # first: who still waits for the database must not spend the token of one who was refused
         _log.info("console refused: %s", error.message)
         await socket.send_denial_response(Response(error.message + "\n", error.code, media_type="text/plain"))
     except WebSocketDisconnect:
