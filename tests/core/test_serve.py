@@ -39,7 +39,8 @@ async def app(scope, receive, send):
     await Response("yes")(scope, receive, send)
 
 folder = Path(sys.argv[1])
-serve.serve(app, [socket.socket(fileno=int(sys.argv[2]))], certificate=(folder / "server.crt", folder / "server.key"), hosts=serve.Hosts({}))
+sockets = serve.Sockets([socket.socket(fileno=int(sys.argv[2]))])
+serve.serve(app, sockets, certificate=(folder / "server.crt", folder / "server.key"), hosts=serve.Hosts({}))
 """
 
 

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -120,8 +119,7 @@ def _api(home: Home, config: Config) -> None:
     program = _program()
     fake = config.nacre.hypervisor == "fake"
     Gate(home.path, "prepare").wait()
-    sockets = [socket.create_server((config.nacre.host, config.nacre.port), backlog=1024)]
-    node_sockets = [socket.create_server((config.nacre.host, config.nacre.node_port), backlog=256)] if config.nacre.node_port else []
+    sockets = program.sockets(config)
     inside = None
     if not fake:
         from nacre.cli import listeners
@@ -130,7 +128,7 @@ def _api(home: Home, config: Config) -> None:
     confine.mount_home(home)
     _unprivileged(home, "api")
     names = [host_name(number) for number in (host_numbers(config) if fake else (1,))]
-    program.serve_api(home, config, sockets=sockets, node_hosts=names, node_sockets=node_sockets, inside=inside)
+    program.serve_api(home, config, sockets=sockets, node_hosts=names, inside=inside)
 
 
 def all_numbers(config: Config) -> list[int]:

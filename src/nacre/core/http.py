@@ -78,6 +78,12 @@ class Call:
         """Absolute address of the service's root, without a trailing slash, as this client sees it."""
         return self.base + self.service.prefix
 
+    @property
+    def authority(self) -> str:
+        """What the catalog's addresses begin with for this client: who came without TLS, on this machine, goes on so."""
+        plain = self.cloud.config.nacre.http_port
+        return self.base if plain and self.base in (f"http://127.0.0.1:{plain}", f"http://localhost:{plain}") else self.cloud.public_url
+
     def flag(self, name: str, default: bool = False) -> bool:
         """A boolean query parameter. Raises BadRequest."""
         text = self.query.get(name)

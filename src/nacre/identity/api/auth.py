@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
@@ -12,18 +13,24 @@ from nacre.identity.service.directory import DOMAINS, PROJECTS
 
 def issue(call: Call) -> Reply:
     caller = auth.issue(call.cloud, call.caller.request_id, bodies.asked(call.body))
-    catalog = None if "nocatalog" in call.query else directory.catalog(caller)
-    return Reply(bodies.token(caller, catalog), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
+    return Reply(bodies.token(caller, _catalog(call, caller)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
 
 
 def show(call: Call) -> Reply:
     subject = auth.shown(call.caller, _subject(call))
-    catalog = None if "nocatalog" in call.query else directory.catalog(subject)
-    return Reply(bodies.token(subject, catalog), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
+    return Reply(bodies.token(subject, _catalog(call, subject)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
 
 
 def revoke(call: Call) -> None:
     auth.revoke(call.caller, _subject(call))
+
+
+def _catalog(call: Call, caller: Caller) -> list[dict[str, Any]] | None:
+    return None if "nocatalog" in call.query else _services(call, caller)
+
+
+def _services(call: Call, caller: Caller) -> list[dict[str, Any]]:
+    return bodies.services(directory.catalog(caller), call.cloud.public_url, call.authority)
 
 
 def _subject(call: Call) -> str:
@@ -35,7 +42,7 @@ def _subject(call: Call) -> str:
 
 def catalog(call: Call) -> dict[str, Any]:
     call.caller.require()
-    return {"catalog": bodies.services(directory.catalog(call.caller)), "links": {"self": f"{call.url}/v3/auth/catalog"}}
+    return {"catalog": _services(call, call.caller), "links": {"self": f"{call.url}/v3/auth/catalog"}}
 
 
 def projects(call: Call) -> dict[str, Any]:
