@@ -11,6 +11,7 @@ they wait at `Gate` for it.
 
 import argparse
 import faulthandler
+import gc
 import importlib
 import json
 import logging
@@ -106,7 +107,16 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 
 def _program() -> Any:
-    return importlib.import_module("nacre.program")
+    return _loaded("nacre.program")
+
+
+def _loaded(name: str) -> Any:
+    """The module. What is loaded stays for good: the collector of garbage need not walk through it each time, nor walk so often."""
+    module = importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    return module
 
 
 def _unprivileged(home: Home, process: str) -> None:
@@ -149,7 +159,7 @@ def _node(home: Home, config: Config, host: int | None) -> None:
     if host is None:
         confine.mount_home(home)
         _unprivileged(home, "node")
-    node = importlib.import_module("nacre.node.run")
+    node = _loaded("nacre.node.run")
     numbers = [host] if host is not None else list(host_numbers(config))
     node.run(home, config, {host_name(number): home.host(number) for number in numbers})
 
