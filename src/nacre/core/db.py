@@ -195,10 +195,10 @@ class Database:
         self._thread_lock = threading.Lock()
         self._file_lock = -1
         self._silent: set[str] = set()
-        options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20, "hide_parameters": True,
+        options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20, "pool_use_lifo": True, "hide_parameters": True,
                                    "json_serializer": _to_json, "json_deserializer": msgspec.json.decode}  # fmt: skip
         if self.sqlite:
-            options["connect_args"] = {"cached_statements": 1024}
+            options["connect_args"] = {"cached_statements": 512}
             self._file_lock = os.open(f"{Path(self.url.database or '')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         else:
             self._patience = {name: value for name, value in _PATIENCE.items() if name not in self.url.query}
@@ -285,7 +285,7 @@ def _to_json(value: Any) -> str:
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_OUTSIDER * 1000:.0f}", "cache_size=-8000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_OUTSIDER * 1000:.0f}", "cache_size=-4000"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

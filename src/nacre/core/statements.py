@@ -138,5 +138,5 @@ def _convert(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Convert | N
     return kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
-def _json(text: str | None) -> Any:
-    return None if text is None else msgspec.json.decode(text)
+def _json(stored: Any) -> Any:
+    return msgspec.json.decode(stored) if isinstance(stored, str) else stored  # SQLite keeps a JSON number as a number
