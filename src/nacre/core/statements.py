@@ -7,7 +7,7 @@ dialect and number of members of its IN lists) with the types' conversions, and 
     _BY_ID = Statement(sa.select(servers).where(servers.c.id == given("id")))
     _BY_ID.first(conn, id=server_id)
 
-It is part of the connection's transaction, its rows are the same rows, its errors the same errors. It is for what runs often.
+It is part of the connection's transaction; its rows, its errors and who listens to executions are the same. It is for what runs often.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,8 @@ class Statement:
     def rows(self, conn: Conn, **values: Any) -> list[Row]:
         text, cursor = self._run(conn, values)
         try:
-            return [sa.Row(text.meta, text.converts, text.meta._key_to_index, row) for row in cursor.fetchall()]
+            converts = text.converts(cursor)
+            return [sa.Row(text.meta, converts, text.meta._key_to_index, row) for row in cursor.fetchall()]
         finally:
             cursor.close()
 
@@ -83,6 +84,8 @@ class Statement:
         if not plain.in_transaction():
             plain.begin()
         cursor, arguments = plain.connection.cursor(), text.arguments(values)
+        for listener in plain.dispatch.before_cursor_execute:
+            listener(plain, cursor, text.sql, arguments, None, False)
         try:
             cursor.execute(text.sql, arguments)
         except Exception as error:
@@ -116,10 +119,18 @@ class _Text:
         self.constants = {name: known[name] for name in names if name not in values and name not in members}
         self.names, self.positional = names, order is not None
         self.converts_in = [converts.get(name) for name in names]
-        columns = compiled._result_columns
-        found = [_convert(column.type, compiled.dialect) for column in columns]
-        self.converts = found if any(found) else None
-        self.meta = SimpleResultMetaData([column.keyname for column in columns])
+        self.dialect, self.columns = compiled.dialect, compiled._result_columns
+        self.meta = SimpleResultMetaData([column.keyname for column in self.columns])
+        self._converts: list[Convert] | None = None
+        self._plain = False
+
+    def converts(self, cursor: Any) -> list[Convert] | None:
+        """What makes our values of the driver's; some depend on the types that the first answer names."""
+        if self._converts is None and not self._plain:
+            kinds = [told[1] for told in cursor.description]
+            found = [_convert(column.type, self.dialect, kind) for column, kind in zip(self.columns, kinds, strict=True)]
+            self._converts, self._plain = (found, False) if any(found) else (None, True)
+        return self._converts
 
     def arguments(self, values: dict[str, Any]) -> Any:
         whole = {**self.constants, **values} if self.constants else values
@@ -131,11 +142,11 @@ class _Text:
         return tuple(plain) if self.positional else dict(zip(self.names, plain, strict=True))
 
 
-def _convert(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Convert | None:
+def _convert(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect, told: Any) -> Convert | None:
     """How a value of the driver becomes one of ours. JSON that comes as text is decoded without the detour that SQLAlchemy takes."""
     if isinstance(kind, sa.JSON) and dialect.name == "sqlite":
         return _json
-    return kind.dialect_impl(dialect).result_processor(dialect, None)
+    return kind.dialect_impl(dialect).result_processor(dialect, told)
 
 
 def _json(stored: Any) -> Any:

@@ -34,7 +34,9 @@ class Candidate:
 _PROVIDERS = Statement(sa.select(tables.providers).order_by(tables.providers.c.name))
 _PROVIDER = Statement(sa.select(tables.providers.c.id).where(
     tables.providers.c.id == given("id"), tables.providers.c.generation == given("generation")).with_for_update())  # fmt: skip
-_OFFERS = Statement(sa.select(tables.inventories).where(tables.inventories.c.resource_class.in_(given_list("classes"))))
+_offered = tables.inventories.c
+_OFFERS = Statement(sa.select(_offered.provider_id, _offered.resource_class, *(_offered[name] for name in _FIELDS))
+                    .where(_offered.resource_class.in_(given_list("classes"))))  # fmt: skip
 _USED = Statement(
     sa.select(tables.allocations.c.provider_id, tables.allocations.c.resource_class, sa.func.sum(tables.allocations.c.used).label("used"))
     .where(tables.allocations.c.resource_class.in_(given_list("classes")))
@@ -86,7 +88,7 @@ def candidates(conn: db.Conn, resources: Resources) -> list[Candidate]:
     offers: dict[str, dict[str, Inventory]] = {}
     usages: dict[str, dict[str, int]] = {}
     for row in _OFFERS.rows(conn, classes=wanted):
-        offers.setdefault(row.provider_id, {})[row.resource_class] = inventory(row)
+        offers.setdefault(row.provider_id, {})[row.resource_class] = Inventory(*tuple(row)[2:])
     for row in _USED.rows(conn, classes=wanted):
         usages.setdefault(row.provider_id, {})[row.resource_class] = int(row.used)
     found = []
