@@ -97,9 +97,19 @@ def behind() -> node_api.Behind:
     )
 
 
-def serve_api(home: Home, config: Config, sockets: Sequence[socket.socket], node_hosts: Sequence[str],
-              node_sockets: Sequence[socket.socket] = (), inside: "serve.Inside | None" = None) -> None:  # fmt: skip
-    """The `nacre api` process; returns when told to stop. `node_sockets` are for nodes with certificates, `inside` is what listens in hosts."""
+def sockets(config: Config) -> "serve.Sockets":
+    """What the api listens on; plain HTTP never leaves this machine."""
+    from nacre.core import serve
+
+    def listen(address: str, port: int | None) -> tuple[socket.socket, ...]:
+        return (socket.create_server((address, port), backlog=1024),) if port else ()
+
+    own = config.nacre
+    return serve.Sockets(listen(own.host, own.port), listen("127.0.0.1", own.http_port), listen(own.host, own.node_port))
+
+
+def serve_api(home: Home, config: Config, sockets: "serve.Sockets", node_hosts: Sequence[str], inside: "serve.Inside | None" = None) -> None:
+    """The `nacre api` process; returns when told to stop. `node_hosts` are reached by unix sockets, `inside` is what listens in hosts."""
     from nacre.core import serve
 
     cloud = make_cloud(home, config, "api")
@@ -109,11 +119,11 @@ def serve_api(home: Home, config: Config, sockets: Sequence[socket.socket], node
     keys = home.reach / "keys"
     public: ASGIApp = app(cloud)
     certificate, joined = (keys / "server.crt", keys / "server.key"), None
-    if node_sockets:
+    if sockets.nodes:
         local = frozenset(node_hosts)
         public = joining.Join(public, cloud, local, keys)
         certified = joining.ByCertificate(cloud, lambda host, permit: node_api.NodeApp(cloud, host, inner, heartbeats, permit), local, keys)
-        joined = serve.Joined(certified, node_sockets, tls.node_context(certificate, keys / "node-ca.crt"))
+        joined = serve.Joined(certified, tls.node_context(certificate, keys / "node-ca.crt"))
     try:
         serve.serve(public, sockets, certificate=certificate, hosts=serve.Hosts(nodes, joined, inside), background=[heartbeats.forever])
     finally:

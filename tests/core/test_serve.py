@@ -39,13 +39,15 @@ async def app(scope, receive, send):
     await Response("yes")(scope, receive, send)
 
 folder = Path(sys.argv[1])
-serve.serve(app, [socket.socket(fileno=int(sys.argv[2]))], certificate=(folder / "server.crt", folder / "server.key"), hosts=serve.Hosts({}))
+sockets = serve.Sockets([socket.socket(fileno=int(sys.argv[2]))], [socket.socket(fileno=int(sys.argv[3]))])
+serve.serve(app, sockets, certificate=(folder / "server.crt", folder / "server.key"), hosts=serve.Hosts({}))
 """
 
 
 @dataclass
 class Listening:
     port: int
+    plain: int
     trusted: ssl.SSLContext
     log: Path
 
@@ -58,10 +60,11 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
     folder = tmp_path_factory.mktemp("serve")
     ca, server = (tls.Pair(folder / f"{name}.key", folder / f"{name}.crt") for name in ("ca", "server"))
     tls.ensure(ca, server, ["127.0.0.1"], (0, 0))
-    with socket.create_server(("127.0.0.1", 0)) as ear, (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", SERVER, str(folder), str(ear.fileno())], pass_fds=[ear.fileno()], stderr=log,
+    with socket.create_server(("127.0.0.1", 0)) as ear, socket.create_server(("127.0.0.1", 0)) as plain, (folder / "log").open("wb") as log:
+        given = (ear.fileno(), plain.fileno())
+        process = subprocess.Popen([sys.executable, "-c", SERVER, str(folder), *map(str, given)], pass_fds=given, stderr=log,
                                    env={"PYTHONPATH": ":".join(sys.path)})  # fmt: skip
-        found = Listening(ear.getsockname()[1], ssl.create_default_context(cafile=str(ca.certificate)), folder / "log")
+        found = Listening(ear.getsockname()[1], plain.getsockname()[1], ssl.create_default_context(cafile=str(ca.certificate)), folder / "log")
         yield found
         process.terminate()
         assert process.wait(10) in (0, -signal.SIGTERM)
@@ -74,12 +77,12 @@ def closed_after(connection: socket.socket) -> float:
     return time.monotonic() - begun
 
 
-def get(connection: ssl.SSLSocket, path: str = "/") -> bytes:
+def get(connection: socket.socket, path: str = "/") -> bytes:
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
     return answer(connection)
 
 
-def answer(connection: ssl.SSLSocket) -> bytes:
+def answer(connection: socket.socket) -> bytes:
     got = b""
     while not got.endswith(b"yes"):
         chunk = connection.recv(1000)
@@ -143,3 +146,10 @@ def test_a_loop_that_stands_still_is_said_with_its_stack(listening: Listening) -
     said = listening.log.read_text()
     assert "stands still in" in said and "in app" in said
     assert re.search(r"stood still for [2-9]", said)
+
+
+def test_the_plain_listener_needs_no_certificate(listening: Listening) -> None:
+    with socket.create_connection(("127.0.0.1", listening.plain), timeout=10) as connection:
+        for _ in range(2):
+            head = get(connection).partition(b"\r\n\r\n")[0].lower()
+            assert head.startswith(b"http/1.1 200") and b"\r\ndate: " in head

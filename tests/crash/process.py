@@ -90,7 +90,7 @@ def api(home: Home, config: Config, points: Points) -> None:
     heartbeats = node_api.Heartbeats(cloud)
     node = Watched(node_api.NodeApp(cloud, HOST, program.behind(), heartbeats), points)
     listener = socket.create_server((config.nacre.host, config.nacre.port), backlog=256)
-    serve.serve(Watched(program.app(cloud), points), [listener], certificate=None, hosts=serve.Hosts({home.node_socket(HOST): node}),
+    serve.serve(Watched(program.app(cloud), points), serve.Sockets([listener]), certificate=None, hosts=serve.Hosts({home.node_socket(HOST): node}),
                 background=[heartbeats.forever])  # fmt: skip
 
 

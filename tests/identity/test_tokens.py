@@ -7,6 +7,7 @@ import pytest
 
 from clients import client
 from conftest import Running
+from nacre.core.config import Config, Nacre
 
 
 def openstack(running: Running, *words: str, user: str = "admin") -> subprocess.CompletedProcess[str]:
@@ -85,3 +86,15 @@ def test_sdk_sees_projects_roles_endpoints(running: Running) -> None:
     assert admin.identity.find_user("demo").domain_id == "default"
     demo = running.connect("demo")
     assert [project.name for project in demo.identity.user_projects(demo.current_user_id)] == ["demo"]
+
+
+def test_who_comes_without_tls_goes_on_so(running: Running) -> None:
+    """The catalog follows the plain listener's own names, and no other Host that a client may send."""
+    port = int(running.url.rpartition(":")[2])
+    before, running.cloud.config = running.cloud.config, Config(nacre=Nacre(http_port=port))
+    try:
+        for host, wanted in ((f"localhost:{port}", f"http://localhost:{port}/"), (f"cloud.example:{port}", f"{running.url}/")):
+            catalog = running.http(host=host).get("/identity/v3/auth/catalog").json()["catalog"]
+            assert {endpoint["url"].startswith(wanted) for service in catalog for endpoint in service["endpoints"]} == {True}
+    finally:
+        running.cloud.config = before

@@ -1,7 +1,6 @@
 """`process.py api|worker HOME PORT URL`: one real process of a cloud on PostgreSQL, on SQLite when URL is empty, without the privileges that
 the supervisor would drop."""
 
-import socket
 import sys
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def main(role: str, folder: str, port: int, url: str) -> None:
     home = OpenHome(Path(folder))
     log.setup(home.path / "logs", role)
     if role == "api":
-        program.serve_api(home, config(port, url), sockets=[socket.create_server(("127.0.0.1", port), backlog=256)], node_hosts=())
+        program.serve_api(home, config(port, url), sockets=program.sockets(config(port, url)), node_hosts=())
     else:
         program.run_worker(home, config(port, url))
 

@@ -33,6 +33,7 @@ def up(given: Up) -> None:
         Home(given.home),
         verb.Order(
             port=given.port,
+            http_port=given.http_port,
             hypervisor=given.hypervisor,
             fake_hosts=given.fake_hosts,
             nodes=given.nodes,

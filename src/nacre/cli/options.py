@@ -37,6 +37,7 @@ class Up:
 
     home: HomeOption = DEFAULT_HOME
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API.  [15000 at first]")] = None
+    http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Plain HTTP on 127.0.0.1, too; 0: no more.  [none at first]")] = None
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay; ending this command ends the cloud's processes.")] = False
     hypervisor: Annotated[str | None, typer.Option(help="libvirt, or fake: the same program on pretended hosts.")] = None
     nodes: Annotated[int | None, typer.Option(min=1, max=64, help="How many hosts on this machine.  [1 at first]")] = None

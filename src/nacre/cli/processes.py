@@ -11,12 +11,12 @@ they wait at `Gate` for it.
 
 import argparse
 import faulthandler
+import gc
 import importlib
 import json
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -107,7 +107,16 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 
 def _program() -> Any:
-    return importlib.import_module("nacre.program")
+    return _loaded("nacre.program")
+
+
+def _loaded(name: str) -> Any:
+    """The module. What is loaded stays for good: the collector of garbage need not walk through it each time, nor walk so often."""
+    module = importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    return module
 
 
 def _unprivileged(home: Home, process: str) -> None:
@@ -120,8 +129,7 @@ def _api(home: Home, config: Config) -> None:
     program = _program()
     fake = config.nacre.hypervisor == "fake"
     Gate(home.path, "prepare").wait()
-    sockets = [socket.create_server((config.nacre.host, config.nacre.port), backlog=1024)]
-    node_sockets = [socket.create_server((config.nacre.host, config.nacre.node_port), backlog=256)] if config.nacre.node_port else []
+    sockets = program.sockets(config)
     inside = None
     if not fake:
         from nacre.cli import listeners
@@ -130,7 +138,7 @@ def _api(home: Home, config: Config) -> None:
     confine.mount_home(home)
     _unprivileged(home, "api")
     names = [host_name(number) for number in (host_numbers(config) if fake else (1,))]
-    program.serve_api(home, config, sockets=sockets, node_hosts=names, node_sockets=node_sockets, inside=inside)
+    program.serve_api(home, config, sockets=sockets, node_hosts=names, inside=inside)
 
 
 def all_numbers(config: Config) -> list[int]:
@@ -151,7 +159,7 @@ def _node(home: Home, config: Config, host: int | None) -> None:
     if host is None:
         confine.mount_home(home)
         _unprivileged(home, "node")
-    node = importlib.import_module("nacre.node.run")
+    node = _loaded("nacre.node.run")
     numbers = [host] if host is not None else list(host_numbers(config))
     node.run(home, config, {host_name(number): home.host(number) for number in numbers})
 

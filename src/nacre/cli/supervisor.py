@@ -36,7 +36,8 @@ from nacre.sandbox.face import Host, HostError
 YOUNG = 1.0
 LONGEST_PAUSE = 5.0
 _FIRST = "host-1"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+# Two arenas: with one for each thread, what a burst of requests has freed stays with the process.
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root", "MALLOC_ARENA_MAX": "2"}
 _log = logging.getLogger("nacre")
 
 

@@ -39,6 +39,7 @@ class Order:
     """What was given on the command line; None: as it is in nacre.toml."""
 
     port: int | None = None
+    http_port: int | None = None
     hypervisor: str | None = None
     fake_hosts: int | None = None
     nodes: int | None = None
@@ -108,7 +109,7 @@ def _prepare(home: Home, order: Order) -> Config:
         layout.make(home)
     except OSError as error:
         raise Trouble(f"The folder {home.path} cannot be made: {error.strerror}. Choose another with --home.") from error
-    given = {"port": order.port, "hypervisor": order.hypervisor, "fake_hosts": order.fake_hosts, "nodes": order.nodes, "uplink": order.uplink}
+    given = {name: getattr(order, name) for name in ("port", "http_port", "hypervisor", "fake_hosts", "nodes", "uplink")}
     toml = home.path / "nacre.toml"
     try:
         before = load(toml)
@@ -205,13 +206,14 @@ def _supervise(home: Home, config: Config) -> subprocess.Popen[bytes] | None:
 
 
 def _port_free(home: Home, config: Config) -> None:
-    try:
-        socket.create_server((config.nacre.host, config.nacre.port)).close()
-    except OSError as error:
-        raise Trouble(
-            f"{config.nacre.host}:{config.nacre.port} cannot be used ({error.strerror}): choose another port, for example"
-            f"  {typed('up', home.path)} --port {config.nacre.port + 1000}"
-        ) from error
+    for option, address, port in (("port", config.nacre.host, config.nacre.port), ("http-port", "127.0.0.1", config.nacre.http_port)):
+        try:
+            socket.create_server((address, port or 0)).close()
+        except OSError as error:
+            raise Trouble(
+                f"{address}:{port} cannot be used ({error.strerror}): choose another port, for example"
+                f"  {typed('up', home.path)} --{option} {(port or 0) + 1000}"
+            ) from error
 
 
 def _services(home: Home, process: subprocess.Popen[bytes] | None) -> dict[str, Any]:

@@ -13,14 +13,21 @@ from nacre.compute.tasks import spec
 from nacre.core import db, ids, journal, nodes, tasks
 from nacre.core.cloud import Cloud
 from nacre.core.node_api import Render
+from nacre.core.statements import Statement, given, given_list
 
 INVENTORY, POWER = "compute:inventory", "compute:power"
 
 
+_PLACED = Statement(sa.select(servers).where(
+    servers.c.id.in_(given_list("ids")), servers.c.deleted_at.is_(None), servers.c.host.is_not(None)))  # fmt: skip
+_FLAGS = Statement(sa.select(compute_hosts).where(compute_hosts.c.host == given("host")))
+_SEEN = Statement(sa.select(server_seen).where(server_seen.c.host == given("host")))
+_HERE = Statement(sa.select(servers.c.id).where(servers.c.host == given("host"), servers.c.deleted_at.is_(None)))
+
+
 def render_servers(conn: sa.Connection, server_ids: Sequence[str]) -> dict[str, Any]:
     """Wanted documents of kind `server`."""
-    query = sa.select(servers).where(servers.c.id.in_(list(server_ids)), servers.c.deleted_at.is_(None), servers.c.host.is_not(None))
-    rows = list(conn.execute(query))
+    rows = _PLACED.rows(conn, ids=server_ids)
     ports = network.ports_of(conn, [row.id for row in rows])
     return {
         row.id: {"host": row.host, "power": states.wanted_power(row.vm_state, row.task_state), "spec": spec(row, ports.get(row.id, ()))}
@@ -33,7 +40,7 @@ DOCUMENTS: dict[str, Render] = {"server": render_servers}
 
 def reported(tx: db.Tx, host: str, seen: Mapping[str, Any]) -> None:
     """A host told what it saw: which guests in what power, and what it has."""
-    flag = tx.first(sa.select(compute_hosts).where(compute_hosts.c.host == host))
+    flag = _FLAGS.first(tx, host=host)
     if flag is None:
         tx.insert(compute_hosts, host=host, service_id=ids.uuid(), disabled=False, forced_down=False, reported_at=tx.now, reports=0, offered={})
     elif "servers" in seen:
@@ -48,8 +55,8 @@ def reported(tx: db.Tx, host: str, seen: Mapping[str, Any]) -> None:
 
 
 def _see(tx: db.Tx, host: str, guests: Mapping[str, Mapping[str, Any]]) -> None:
-    before = {row.server_id: row.power for row in tx.all(sa.select(server_seen).where(server_seen.c.host == host))}
-    here = {row.id for row in tx.all(sa.select(servers.c.id).where(servers.c.host == host, servers.c.deleted_at.is_(None)))}
+    before = {row.server_id: row.power for row in _SEEN.rows(tx, host=host)}
+    here = {row.id for row in _HERE.rows(tx, host=host)}
     now = {server_id: str(guests.get(server_id, {}).get("power", "missing")) for server_id in here}
     changed = {server_id: power for server_id, power in now.items() if before.get(server_id) != power}
     for server_id, power in changed.items():

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from nacre.compute import states
 from nacre.core import db, nodes
 from nacre.core.errors import Conflict
+from nacre.core.statements import Statement, given, given_list
 
 _big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _alive: dict[str, Any] = {"sqlite_where": sa.text("deleted_at IS NULL"), "postgresql_where": sa.text("deleted_at IS NULL")}
@@ -169,9 +170,18 @@ def disabled(row: db.Row, flag: db.Row) -> tuple[bool, str | None]:
     return True, f"AUTO: Connection to libvirt lost: {lost}"
 
 
+_ANY = Statement(sa.select(servers).where(servers.c.id == given("id")))
+_LIVING = Statement(sa.select(servers).where(servers.c.id == given("id"), servers.c.deleted_at.is_(None)))
+_LOCKED = Statement(sa.select(servers).where(servers.c.id == given("id"), servers.c.deleted_at.is_(None)).with_for_update())
+_POWERS = Statement(sa.select(server_seen.c.server_id, server_seen.c.power).where(server_seen.c.server_id.in_(given_list("ids"))))
+_TAGS = Statement(sa.select(server_tags).where(server_tags.c.server_id.in_(given_list("ids"))).order_by(server_tags.c.tag))
+_USAGE = Statement(sa.select(sa.func.count(), sa.func.sum(servers.c.vcpus), sa.func.sum(servers.c.memory_mb)).where(
+    servers.c.project_id == given("project"), servers.c.deleted_at.is_(None)))  # fmt: skip
+_COMPUTE_HOSTS = Statement(sa.select(compute_hosts))
+
+
 def by_id(conn: db.Conn, server_id: str, *, deleted: bool = False) -> db.Row | None:
-    query = sa.select(servers).where(servers.c.id == server_id)
-    return conn.execute(query if deleted else query.where(servers.c.deleted_at.is_(None))).first()
+    return (_ANY if deleted else _LIVING).first(conn, id=server_id)
 
 
 def next_number(tx: db.Tx) -> dict[str, int]:
@@ -182,7 +192,7 @@ def next_number(tx: db.Tx) -> dict[str, int]:
 
 def locked(tx: db.Tx, server_id: str) -> db.Row | None:
     """The row of a server that is not deleted, held until the transaction ends."""
-    return tx.lock(sa.select(servers).where(servers.c.id == server_id, servers.c.deleted_at.is_(None)))
+    return _LOCKED.first(tx, id=server_id)
 
 
 def owned(tx: db.Tx, server_id: str, task_id: str) -> db.Row | None:
@@ -214,14 +224,12 @@ def see(tx: db.Tx, server_id: str, host: str, power: str) -> None:
 
 
 def powers(conn: db.Conn, server_ids: Iterable[str]) -> dict[str, str]:
-    query = sa.select(server_seen.c.server_id, server_seen.c.power).where(server_seen.c.server_id.in_(list(server_ids)))
-    return {row.server_id: row.power for row in conn.execute(query)}
+    return {row.server_id: row.power for row in _POWERS.rows(conn, ids=list(server_ids))}
 
 
 def tags_of(conn: db.Conn, server_ids: Iterable[str]) -> dict[str, list[str]]:
-    query = sa.select(server_tags).where(server_tags.c.server_id.in_(list(server_ids))).order_by(server_tags.c.tag)
     found: dict[str, list[str]] = {}
-    for row in conn.execute(query):
+    for row in _TAGS.rows(conn, ids=list(server_ids)):
         found.setdefault(row.server_id, []).append(row.tag)
     return found
 
@@ -234,12 +242,10 @@ def set_tags(tx: db.Tx, server_id: str, tags: Iterable[str]) -> None:
 
 def usage(conn: db.Conn, project_id: str) -> dict[str, int]:
     """What the project's servers take of its quota: instances, cores, ram (MiB)."""
-    c = servers.c
-    query = sa.select(sa.func.count(), sa.func.sum(c.vcpus), sa.func.sum(c.memory_mb)).where(c.project_id == project_id, c.deleted_at.is_(None))
-    count, cores, ram = conn.execute(query).one()
+    count, cores, ram = tuple(_USAGE.rows(conn, project=project_id)[0])
     return {"instances": int(count or 0), "cores": int(cores or 0), "ram": int(ram or 0)}
 
 
 def disabled_hosts(conn: db.Conn) -> Mapping[str, db.Row]:
     """host -> its row of flags."""
-    return {row.host: row for row in conn.execute(sa.select(compute_hosts))}
+    return {row.host: row for row in _COMPUTE_HOSTS.rows(conn)}

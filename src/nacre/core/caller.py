@@ -58,6 +58,12 @@ class Caller:
     forbidden: str = FORBIDDEN
     asked: set[str] = field(default_factory=set)
 
+    def anew(self, request_id: str) -> "Caller":
+        """The same caller in another request."""
+        same = object.__new__(Caller)
+        same.__dict__.update(self.__dict__, request_id=request_id, asked=set())
+        return same
+
     @property
     def is_admin(self) -> bool:
         return "admin" in self.roles

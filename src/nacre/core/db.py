@@ -23,14 +23,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from nacre.core import clock
 from nacre.core.errors import BadRequest, Conflict, Unavailable
+from nacre.core.statements import Statement, given
 
 T = TypeVar("T")
 Row = sa.Row[Any]
@@ -104,15 +107,17 @@ class Tx:
         return list(self.conn.execute(statement))
 
     def insert(self, table: sa.Table, **values: Any) -> None:
-        self.conn.execute(table.insert().values(**values))
+        _insert(table, tuple(values)).change(self.conn, **values)
 
     def update(self, table: sa.Table, where: Mapping[str, Any], **values: Any) -> int:
         """Rows changed by `UPDATE table SET values WHERE col = ... AND ...`; zero is a normal answer (a generation moved on)."""
-        statement = table.update().where(*(table.c[name] == value for name, value in where.items())).values(**values)
-        return int(self.conn.execute(statement).rowcount)
+        if any(isinstance(value, sa.ClauseElement) for value in values.values()):
+            statement = table.update().where(*(table.c[name] == value for name, value in where.items())).values(**values)
+            return int(self.conn.execute(statement).rowcount)
+        return _update(table, _key(where), tuple(values)).change(self.conn, **values, **_asked(where))
 
     def delete(self, table: sa.Table, **where: Any) -> int:
-        return int(self.conn.execute(table.delete().where(*(table.c[name] == value for name, value in where.items()))).rowcount)
+        return _delete(table, _key(where)).change(self.conn, **_asked(where))
 
     def ring(self, topic: str) -> None:
         self.bells.add(topic)
@@ -150,6 +155,36 @@ class Tx:
 Conn = sa.Connection | Tx
 
 
+@cache
+def _insert(table: sa.Table, names: tuple[str, ...]) -> Statement:
+    return Statement(table.insert().inline(), names)
+
+
+Key = tuple[tuple[str, bool], ...]  # column, whether it is to be NULL
+
+
+@cache
+def _update(table: sa.Table, where: Key, names: tuple[str, ...]) -> Statement:
+    return Statement(table.update().where(*_where(table, where)), names)
+
+
+@cache
+def _delete(table: sa.Table, where: Key) -> Statement:
+    return Statement(table.delete().where(*_where(table, where)))
+
+
+def _where(table: sa.Table, where: Key) -> Iterator[sa.ColumnElement[bool]]:
+    return (table.c[name].is_(None) if null else table.c[name] == given(f"_{name}") for name, null in where)
+
+
+def _key(where: Mapping[str, Any]) -> Key:
+    return tuple((name, value is None) for name, value in where.items())
+
+
+def _asked(where: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"_{name}": value for name, value in where.items() if value is not None}
+
+
 class Database:
     """Open with a URL; `rung` is called with the topics of each committed transaction."""
 
@@ -160,8 +195,10 @@ class Database:
         self._thread_lock = threading.Lock()
         self._file_lock = -1
         self._silent: set[str] = set()
-        options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20, "hide_parameters": True}
+        options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20, "pool_use_lifo": True, "hide_parameters": True,
+                                   "json_serializer": _to_json, "json_deserializer": msgspec.json.decode}  # fmt: skip
         if self.sqlite:
+            options["connect_args"] = {"cached_statements": 512}
             self._file_lock = os.open(f"{Path(self.url.database or '')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         else:
             self._patience = {name: value for name, value in _PATIENCE.items() if name not in self.url.query}
@@ -242,14 +279,20 @@ class Database:
             self._file_lock = -1
 
 
+def _to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_OUTSIDER * 1000:.0f}", "cache_size=-8000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_OUTSIDER * 1000:.0f}", "cache_size=-4000"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _sqlite_begin(conn: sa.Connection) -> None:
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("nacre_write") else "BEGIN")
+    driver = conn.connection.driver_connection
+    assert driver is not None
+    driver.execute("BEGIN IMMEDIATE" if conn.get_execution_options().get("nacre_write") else "BEGIN").close()
 
 
 def why_gone(error: Exception) -> str:

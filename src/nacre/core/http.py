@@ -3,12 +3,14 @@
 A service is a table of `Route` rows. The kit matches the raw path segment by segment in a tree built once, picks the row by method,
 microversion and (for `POST .../action`) the body's single key, authenticates, decodes the body for that version, calls the handler
 and renders what it returned: a dict becomes JSON with the row's status, `Reply` says more, a Starlette response is passed through.
-Handlers are plain functions, run in a bounded pool of threads; a handler that streams is `async` and gets the open request. Any
-`Error` is rendered by the service in its upstream format; anything else is a 500 whose cause is only in the log.
+Handlers are plain functions; what a request needs (who asks, its body, the handler, its answer) is done in one go on one thread of a
+bounded pool. A handler that streams is `async` and gets the open request. Any `Error` is rendered by the service in its upstream format;
+anything else is a 500 whose cause is only in the log.
 
 Races: a handler that loses a unique or serialisation race is run again whole (`db.again`), so it keeps its effects in one transaction.
 """
 
+import asyncio
 import errno
 import inspect
 import json
@@ -17,11 +19,10 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import anyio
-import anyio.to_thread
 import msgspec
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import ClientDisconnect, Request
@@ -33,6 +34,7 @@ from nacre.core import db, ids, log
 from nacre.core.caller import FORBIDDEN, Caller
 from nacre.core.cloud import Cloud
 from nacre.core.errors import BadRequest, Error, MethodNotAllowed, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
+from nacre.core.threads import Threads
 from nacre.core.versions import ALWAYS, Body, Microversions, Version
 
 PUBLIC = "public"
@@ -78,6 +80,12 @@ class Call:
         """Absolute address of the service's root, without a trailing slash, as this client sees it."""
         return self.base + self.service.prefix
 
+    @property
+    def authority(self) -> str:
+        """What the catalog's addresses begin with for this client: who came without TLS, on this machine, goes on so."""
+        plain = self.cloud.config.nacre.http_port
+        return self.base if plain and self.base in (f"http://127.0.0.1:{plain}", f"http://localhost:{plain}") else self.cloud.public_url
+
     def flag(self, name: str, default: bool = False) -> bool:
         """A boolean query parameter. Raises BadRequest."""
         text = self.query.get(name)
@@ -113,6 +121,11 @@ class Route:
     def __post_init__(self) -> None:
         if not self.rule:
             raise ValueError(f"route {self.method} {self.path} has no rule")
+
+    @cached_property
+    def streams(self) -> bool:
+        """Whether the handler is `async`."""
+        return inspect.iscoroutinefunction(self.handler)
 
     def serves(self, version: Version) -> bool:
         return self.since <= version and (self.until is None or version <= self.until)
@@ -195,7 +208,7 @@ class App:
     def __init__(self, cloud: Cloud, services: Iterable[Service], threads: int = 16, root: Callable[[str], Any] | None = None) -> None:
         self.cloud, self.root = cloud, root
         self.mounts = {service.prefix.strip("/"): (service, Tree(service.routes)) for service in services}
-        self.limiter = anyio.CapacityLimiter(threads)
+        self.threads = Threads(threads, "request")
         self._policies_read = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -258,40 +271,36 @@ class App:
             if any(route.method == method for route, _ in rows):
                 raise NotFound("The resource could not be found.")
             raise MethodNotAllowed("The method is not allowed for this resource.")
-        caller = await self._caller(request, request_id, any(route.rule not in (PUBLIC, SIGNED) for route, _ in serving))
         raw = b"" if serving[0][0].stream else await _read(request)
-        route, names = _by_action(serving, rows, raw) if serving[0][0].action else serving[0]
-        caller.service, caller.rule, caller.forbidden = service.name, route.rule, service.forbidden
-        body = route.body.decode(_wire(route, raw, request), version) if route.body is not None else None
-        path = {name.rstrip("*"): value for name, value in zip(names, values, strict=True)}
-        call = Call(caller, route, service, path, request.query_params, request.headers, body, version, request, _base(request))
-        return await self._run(call)
 
-    async def _caller(self, request: Request, request_id: str, needed: bool) -> Caller:
+        def work() -> Call | Response:
+            caller = self._caller(request, request_id, any(route.rule not in (PUBLIC, SIGNED) for route, _ in serving))
+            route, names = _by_action(serving, rows, raw) if serving[0][0].action else serving[0]
+            caller.service, caller.rule, caller.forbidden = service.name, route.rule, service.forbidden
+            body = route.body.decode(_wire(route, raw, request), version) if route.body is not None else None
+            path = {name.rstrip("*"): value for name, value in zip(names, values, strict=True)}
+            call = Call(caller, route, service, path, request.query_params, request.headers, body, version, request, _base(request))
+            return call if route.streams else _answered(call, db.again(lambda: route.handler(call)))
+
+        done = await self._in_thread(work)
+        return done if isinstance(done, Response) else _answered(done, await done.route.handler(done))
+
+    def _caller(self, request: Request, request_id: str, needed: bool) -> Caller:
         token = request.headers.get("x-auth-token", "")
         if not token:
             if needed:
                 raise Unauthorized
             return Caller(self.cloud, request_id)
-        if not needed:
-            return Caller(self.cloud, request_id, token=token)
-        return await self._in_thread(lambda: self.cloud.authenticate(self.cloud, token, request_id))
-
-    async def _run(self, call: Call) -> Response:
-        handler = call.route.handler
-        if inspect.iscoroutinefunction(handler):
-            result = await handler(call)
-        else:
-            result = await self._in_thread(lambda: db.again(lambda: handler(call)))
-        if call.route.rule not in (PUBLIC, SIGNED) and call.route.rule not in call.caller.asked:
-            raise RuntimeError(f"{call.route.method} {call.route.path} answered without asking its rule {call.route.rule}")
-        return _render(result, call.route.status)
+        return self.cloud.authenticate(self.cloud, token, request_id) if needed else Caller(self.cloud, request_id, token=token)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Raises Unavailable when it takes so long that only a database that hangs explains it."""
-        with anyio.move_on_after(PATIENCE):
-            return await anyio.to_thread.run_sync(work, limiter=self.limiter, abandon_on_cancel=True)
-        raise Unavailable("The request was not done in time, try again later.")
+        future = self.threads.run(work)
+        await asyncio.wait((future,), timeout=PATIENCE)
+        if not future.done():
+            future.cancel()
+            raise Unavailable("The request was not done in time, try again later.")
+        return future.result()
 
     async def _websocket(self, socket: WebSocket) -> None:
         segments = [unquote(part) for part in socket.scope["path"].strip("/").split("/")]
@@ -303,6 +312,12 @@ class App:
             return
         route, names = serving[0]
         await route.handler(self.cloud, socket, dict(zip(names, values, strict=True)))
+
+
+def _answered(call: Call, result: Any) -> Response:
+    if call.route.rule not in (PUBLIC, SIGNED) and call.route.rule not in call.caller.asked:
+        raise RuntimeError(f"{call.route.method} {call.route.path} answered without asking its rule {call.route.rule}")
+    return _render(result, call.route.status)
 
 
 def _by_action(serving: list[tuple[Route, tuple[str, ...]]], rows: list[tuple[Route, tuple[str, ...]]], raw: bytes) -> tuple[Route, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.core import clock, db
+from nacre.core.statements import Statement, given
 
 table = sa.Table(
     "leases", db.metadata,
@@ -25,16 +26,19 @@ def now(conn: db.Conn) -> tuple[str, float]:
     return "", float(inner.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
 
-def over(boot: Any, until: Any, instant: tuple[str, float]) -> sa.ColumnElement[bool]:
+def over(boot: Any, until: Any, instant: tuple[Any, Any]) -> sa.ColumnElement[bool]:
     """SQL: the lease in columns (boot, until) no longer holds at `instant`."""
     return sa.or_(boot.is_(None), boot != instant[0], until < instant[1])
+
+
+_LEASE = Statement(sa.select(table).where(table.c.name == given("name")))
 
 
 def take(cloud_db: db.Database, who: db.Who, name: str, owner: str, seconds: float) -> bool:
     """Hold lease `name` for `seconds`; True when it is ours. Writes only when less than half of it is left."""
     with cloud_db.read() as conn:
         instant = now(conn)
-        row = conn.execute(sa.select(table).where(table.c.name == name)).first()
+        row = _LEASE.first(conn, name=name)
     if row is not None and row.boot == instant[0] and row.until > instant[1]:
         if row.owner != owner:
             return False

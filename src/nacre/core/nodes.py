@@ -24,6 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.core import db, ids, leases
+from nacre.core.statements import Statement, given, given_list
 
 PROTOCOL = 1
 DEAD_AFTER = 45.0
@@ -92,6 +93,23 @@ facts = sa.Table(
 )  # fmt: skip
 
 
+_FACT = Statement(sa.select(facts.c.value).where(facts.c.name == given("name")))
+_OUTCOME = Statement(sa.select(calls.c.state, calls.c.value, calls.c.error, calls.c.detail).where(calls.c.id == given("id")))
+_OPEN_CALLS = Statement(sa.select(calls).where(calls.c.host == given("host"), calls.c.state == "open").order_by(calls.c.number))
+_BUMP = Statement(documents.update().where(documents.c.kind == given("kind"), documents.c.id == given("document"))
+                  .values(version=documents.c.version + 1))  # fmt: skip
+_HOLDERS = Statement(sa.select(holders.c.host).where(holders.c.kind == given("kind"), holders.c.id == given("document")))
+_THERE = Statement(
+    sa.select(documents.c.kind, documents.c.id, holders.c.host)
+    .select_from(documents.outerjoin(holders, sa.and_(holders.c.kind == documents.c.kind, holders.c.id == documents.c.id)))
+    .where(documents.c.kind.in_(given_list("kinds")), documents.c.id.in_(given_list("ids"))))  # fmt: skip
+_versions = holders.join(documents, sa.and_(holders.c.kind == documents.c.kind, holders.c.id == documents.c.id))
+_held = sa.select(holders.c.kind, holders.c.id, documents.c.version).select_from(_versions).where(holders.c.host == given("host"))
+_HELD = Statement(_held)
+_APPLIED = Statement(_held.where(
+    holders.c.applied == documents.c.version, holders.c.kind.in_(given_list("kinds")), holders.c.id.in_(given_list("ids"))))  # fmt: skip
+
+
 @dataclass(frozen=True)
 class NewCall:
     """A call to be made. `seconds` None: kept until the node does it, however long it is away (tombstones)."""
@@ -107,7 +125,7 @@ def epoch(conn: db.Conn) -> int:
 
 
 def fact(conn: db.Conn, name: str) -> int | None:
-    value = conn.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+    value = _FACT.scalar(conn, name=name)
     return int(value) if value is not None else None
 
 
@@ -118,7 +136,7 @@ def set_fact(tx: db.Tx, name: str, value: int) -> None:
 
 def register(tx: db.Tx, name: str) -> None:
     """Makes the host known; harmless when it is. Its `host` document comes with it."""
-    if tx.first(sa.select(hosts.c.name).where(hosts.c.name == name)) is None:
+    if host_named(tx, name) is None:
         tx.insert(hosts, name=name, id=ids.uuid(), seen={}, agents={}, created_at=tx.now)
         hold(tx, name, "host", name)
 
@@ -181,7 +199,7 @@ def call(tx: db.Tx, host: str, new: NewCall) -> str:
 
 def outcome(conn: db.Conn, call_id: str) -> tuple[str, Any, str | None, str | None]:
     """(state, value, error, detail) of a call."""
-    row = conn.execute(sa.select(calls.c.state, calls.c.value, calls.c.error, calls.c.detail).where(calls.c.id == call_id)).first()
+    row = _OUTCOME.first(conn, id=call_id)
     return ("failed", None, "the call is gone", "") if row is None else (row.state, row.value, row.error, row.detail)
 
 
@@ -200,7 +218,7 @@ def timed(tx: db.Tx, call_id: str, timing: Any) -> None:
 
 
 def open_calls(conn: db.Conn, host: str) -> list[db.Row]:
-    return list(conn.execute(sa.select(calls).where(calls.c.host == host, calls.c.state == "open").order_by(calls.c.number)))
+    return _OPEN_CALLS.rows(conn, host=host)
 
 
 def bump(tx: db.Tx, kind: str, document_id: str) -> None:
@@ -257,9 +275,8 @@ def _apply(tx: db.Tx, changes: list[_Change]) -> None:
     for key in keys:
         _write(tx, key, there[key], now[key])
     bumped = {change.key for change in changes if change.what == "bump" and there[change.key] is not None and now[change.key]}
-    if bumped:
-        named = sa.tuple_(documents.c.kind, documents.c.id).in_(sorted(bumped))
-        tx.execute(documents.update().where(named).values(version=documents.c.version + 1))
+    for kind, document_id in sorted(bumped):
+        _BUMP.change(tx, kind=kind, document=document_id)
     for key in keys:
         for host in (there[key] or set()) ^ now[key] | (now[key] if key in bumped else set()):
             tx.ring(f"node:{host}")
@@ -276,12 +293,12 @@ def _queue(tx: db.Tx, keys: Sequence[tuple[str, str]]) -> None:
 def _there(tx: db.Tx, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], set[str] | None]:
     """Who holds each document; None when there is no such document."""
     found: dict[tuple[str, str], set[str] | None] = dict.fromkeys(keys)
-    join = documents.outerjoin(holders, sa.and_(holders.c.kind == documents.c.kind, holders.c.id == documents.c.id))
     for start in range(0, len(keys), _AT_ONCE):
-        named = sa.tuple_(documents.c.kind, documents.c.id).in_(keys[start : start + _AT_ONCE])
-        for row in tx.all(sa.select(documents.c.kind, documents.c.id, holders.c.host).select_from(join).where(named)):
-            held = found[row.kind, row.id] = found[row.kind, row.id] or set()
-            held |= {row.host} - {None}
+        some = keys[start : start + _AT_ONCE]
+        for row in _THERE.rows(tx, kinds={kind for kind, _ in some}, ids={id_ for _, id_ in some}):
+            if (row.kind, row.id) in found:
+                held = found[row.kind, row.id] = found[row.kind, row.id] or set()
+                held |= {row.host} - {None}
     return found
 
 
@@ -307,25 +324,21 @@ def _write(tx: db.Tx, key: tuple[str, str], there: set[str] | None, now: set[str
 
 
 def holders_of(conn: db.Conn, kind: str, document_id: str) -> list[str]:
-    return [row.host for row in conn.execute(sa.select(holders.c.host).where(holders.c.kind == kind, holders.c.id == document_id))]
+    return [row.host for row in _HOLDERS.rows(conn, kind=kind, document=document_id)]
 
 
 def held_by(conn: db.Conn, host: str) -> dict[str, dict[str, int]]:
     """kind -> id -> version of everything `host` should have."""
-    join = holders.join(documents, sa.and_(holders.c.kind == documents.c.kind, holders.c.id == documents.c.id))
-    query = sa.select(holders.c.kind, holders.c.id, documents.c.version).select_from(join).where(holders.c.host == host)
     index: dict[str, dict[str, int]] = {}
-    for row in conn.execute(query):
+    for row in _HELD.rows(conn, host=host):
         index.setdefault(row.kind, {})[row.id] = row.version
     return index
 
 
 def applied(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]]) -> bool:
     """Whether the current version of every (kind, id) is reported true on `host`; what it does not hold counts as not true."""
-    join = holders.join(documents, sa.and_(holders.c.kind == documents.c.kind, holders.c.id == documents.c.id))
-    query = sa.select(holders.c.kind, holders.c.id).select_from(join).where(
-        holders.c.host == host, holders.c.applied == documents.c.version, sa.tuple_(holders.c.kind, holders.c.id).in_(list(wanted)))  # fmt: skip
-    return {tuple(row) for row in conn.execute(query)} >= set(wanted)
+    rows = _APPLIED.rows(conn, host=host, kinds={kind for kind, _ in wanted}, ids={id_ for _, id_ in wanted})
+    return {(row.kind, row.id) for row in rows} >= set(wanted)
 
 
 def mark_applied(tx: db.Tx, host: str, reported: Mapping[str, Mapping[str, int]]) -> bool:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from nacre.core import db
 from nacre.core.errors import OverQuota
+from nacre.core.statements import Statement, given
 
 projects = sa.Table("quota_projects", db.metadata, sa.Column("project_id", sa.String(64), primary_key=True))
 limits = sa.Table(
@@ -20,17 +21,19 @@ limits = sa.Table(
 )  # fmt: skip
 
 
+_PROJECT = Statement(sa.select(projects).where(projects.c.project_id == given("project")).with_for_update())
+_LIMITS = Statement(sa.select(limits.c.resource, limits.c.limit).where(limits.c.project_id == given("project"), limits.c.service == given("service")))
+
+
 def lock(tx: db.Tx, project_id: str) -> None:
     """Hold the project's quota row until the transaction ends."""
-    row = sa.select(projects).where(projects.c.project_id == project_id)
-    if tx.lock(row) is None:
+    if _PROJECT.first(tx, project=project_id) is None:
         tx.insert(projects, project_id=project_id)
 
 
 def limits_of(conn: db.Conn, project_id: str, service: str, defaults: Mapping[str, int]) -> dict[str, int]:
     """resource -> limit: the project's own where set, else the default."""
-    query = sa.select(limits.c.resource, limits.c.limit).where(limits.c.project_id == project_id, limits.c.service == service)
-    return {**defaults, **{row.resource: row.limit for row in conn.execute(query)}}
+    return {**defaults, **{row.resource: row.limit for row in _LIMITS.rows(conn, project=project_id, service=service)}}
 
 
 def set_limits(tx: db.Tx, project_id: str, service: str, values: Mapping[str, int]) -> None:

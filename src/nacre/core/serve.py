@@ -1,10 +1,12 @@
-"""Listeners of the `nacre api` process: the public one with TLS on sockets made before privileges were dropped, and one unix socket a
-node, whose name says which host speaks through it. The node sockets live in `<home>/run/node/`, readable by nobody but their owner.
+"""Listeners of the `nacre api` process: the public one with TLS on sockets made before privileges were dropped, the same without TLS for
+this machine alone if it is wanted, and one unix socket a node, whose name says which host speaks through it. The node sockets live in
+`<home>/run/node/`, readable by nobody but their owner.
 Nodes that joined come with a certificate to a listener of their own, which puts the host and the admission that it names into the scope.
 Inside hosts the API listens, too, on sockets that root made (handover.py): a host that is started anew gets new ones, without a restart.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -13,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -31,11 +34,19 @@ Background = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
+class Sockets:
+    """Made while the process was root. `public` speak TLS, `plain` do not, `nodes` want a certificate."""
+
+    public: Sequence[socket.socket]
+    plain: Sequence[socket.socket] = ()
+    nodes: Sequence[socket.socket] = ()
+
+
+@dataclass(frozen=True)
 class Joined:
     """The listener for nodes with certificates."""
 
     app: Any
-    sockets: Sequence[socket.socket]
     context: ssl.SSLContext
 
 
@@ -65,7 +76,24 @@ class Hosts:
     inside: Inside | None = None
 
 
-def serve(app: Any, sockets: Sequence[socket.socket], *, certificate: tuple[Path, Path] | None, hosts: Hosts,
+class _Server(uvicorn.Server):
+    """Looks at the clock once a second, for the header Date, instead of ten times; what ends it wakes it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.asked_to_end = asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.asked_to_end.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.asked_to_end.wait(), 1)
+
+
+def serve(app: Any, sockets: Sockets, *, certificate: tuple[Path, Path] | None, hosts: Hosts,
           background: Sequence[Background] = ()) -> None:  # fmt: skip
     """Serve until SIGTERM or SIGINT. `certificate`: (chain, key)."""
     tls = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])} if certificate else {}
@@ -77,21 +105,23 @@ def serve(app: Any, sockets: Sequence[socket.socket], *, certificate: tuple[Path
         config.ssl.num_tickets = 0  # core/connections.py
     uvicorn_loop = asyncio.Runner(loop_factory=config.get_loop_factory())
     with uvicorn_loop as runner, watchdog.watching(runner.get_loop()):
-        runner.run(_main(uvicorn.Server(config), list(sockets), hosts, background))
+        runner.run(_main(config, sockets, hosts, background))
 
 
-async def _main(server: uvicorn.Server, sockets: list[socket.socket], hosts: Hosts, background: Sequence[Background]) -> None:
+async def _main(config: uvicorn.Config, sockets: Sockets, hosts: Hosts, background: Sequence[Background]) -> None:
+    server = _Server(config)
     listeners = [await _listen(path, app) for path, app in hosts.local.items()]
-    ways: dict[str, Way] = {"api": partial(_listen_public, server)}
+    ways: dict[str, Way] = {"api": partial(_listen_public, server, config.ssl)}
+    listeners += [await _listen_public(server, None, one) for one in sockets.plain]
     if hosts.joined:
         ways["nodes"] = _way_for(hosts.joined)
-        listeners += [await ways["nodes"](one) for one in hosts.joined.sockets]
+        listeners += [await ways["nodes"](one) for one in sockets.nodes]
     jobs = [asyncio.create_task(job()) for job in background]
     held = _Held(ways)
     if hosts.inside:
         await held.begin(hosts.inside)
     try:
-        await server.serve(sockets=sockets)
+        await server.serve(sockets=list(sockets.public))
     finally:
         for job in jobs:
             job.cancel()
@@ -143,11 +173,11 @@ class _Held:
         _log.info("%s listens in %s", role, host)
 
 
-async def _listen_public(server: uvicorn.Server, one: socket.socket) -> asyncio.AbstractServer:
+async def _listen_public(server: uvicorn.Server, context: ssl.SSLContext | None, one: socket.socket) -> asyncio.AbstractServer:
     """One more socket for what the public listeners serve."""
     config = server.config
     make = partial(config.http_protocol_class, config=config, server_state=server.server_state, app_state={})  # type: ignore[call-arg]
-    return await asyncio.get_running_loop().create_server(make, sock=one, ssl=config.ssl, backlog=config.backlog)
+    return await asyncio.get_running_loop().create_server(make, sock=one, ssl=context, backlog=config.backlog)
 
 
 def _way_for(joined: Joined) -> Way:

@@ -22,8 +22,8 @@ The hook `failed(tx, run, error)` is written in the transaction that ends the ta
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ import sqlalchemy as sa
 
 from nacre.core import db, ids, leases, nodes
 from nacre.core.cloud import Cloud
+from nacre.core.statements import Statement, given
 
 OPEN = ("queued", "running", "parked")
 _log = logging.getLogger("nacre.tasks")
@@ -161,7 +162,7 @@ def cancel(tx: db.Tx, resource: str) -> int:
 
 def wake(tx: db.Tx, topic: str) -> None:
     """Re-queues the tasks parked on `topic`."""
-    if tx.execute(tasks.update().where(tasks.c.state == "parked", tasks.c.waiting == topic).values(state="queued", waiting=None)).rowcount:
+    if tx.update(tasks, {"state": "parked", "waiting": topic}, state="queued", waiting=None):
         tx.ring("tasks")
 
 
@@ -200,6 +201,13 @@ def steps_of(conn: db.Conn, task_id: str) -> list[db.Row]:
     return list(conn.execute(sa.select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq)))
 
 
+_STEP = Statement(sa.select(steps).where(steps.c.task_id == given("id"), steps.c.name == given("name")))
+_CANCELLING = Statement(sa.select(tasks.c.cancelling).where(tasks.c.id == given("id")))
+_MINE = Statement(sa.select(tasks.c.cancelling).where(
+    tasks.c.id == given("id"), tasks.c.state == "running", tasks.c.owner == given("owner"), tasks.c.attempt == given("attempt"),
+).with_for_update())  # fmt: skip
+
+
 class Run:
     """One run of a task by one worker. It is the transaction's `who`: changes carry the request that asked for them."""
 
@@ -209,6 +217,7 @@ class Run:
         self.request_id, self.user_id, self.project_id = row.request_id, row.user_id, row.project_id
         self.owner, self.attempt = row.owner, row.attempt
         self._saved, self._fault = dict(saved), fault
+        self._finished: dict[str, Any] = {}
         self._undo: list[tuple[str, Callable[[], None]]] = []
         self.phase = "doing"  # or collecting, undoing
         self._heeded = time.monotonic()
@@ -227,8 +236,7 @@ class Run:
         return result
 
     def _do_here(self, name: str, do: Callable[[db.Tx], Any]) -> Any:
-        with self.cloud.db.write(self) as tx:
-            self._mine(tx)
+        with self._write() as tx:
             result = do(tx)
             self._record(tx, name, state="done", result=result, finished_at=tx.now)
         return result
@@ -285,8 +293,7 @@ class Run:
         return value
 
     def _send(self, name: str, host: str, call: nodes.NewCall) -> None:
-        with self.cloud.db.write(self) as tx:
-            self._mine(tx)
+        with self._write() as tx:
             call_id = nodes.call(tx, host, call)
             self._record(tx, name, state="waiting", host=host, call_id=call_id)
             tx.update(tasks, {"id": self.id}, state="parked", waiting=f"call:{call_id}", until=None, owner=None, updated_at=tx.now)
@@ -324,29 +331,23 @@ class Run:
         raise Parked
 
     def _in_vain(self, conn: sa.Connection, name: str) -> bool:
-        query = sa.select(steps.c.state).where(steps.c.task_id == self.id, steps.c.name == name)
-        return bool(conn.execute(query).scalar() == "failed")
+        row = _STEP.first(conn, id=self.id, name=name)
+        return row is not None and bool(row.state == "failed")
 
     def _begin_wait(self, name: str, host: str, seconds: float) -> None:
-        with self.cloud.db.write(self) as tx:
-            self._mine(tx)
+        with self._write() as tx:
             boot, instant = leases.now(tx)
             self._record(tx, name, state="waiting", host=host, boot=boot, until=instant + seconds)
 
     def _finish_step(self, name: str, value: Any) -> None:
+        """Stored with whatever is written next; if nothing is, a later run finds the same outcome."""
         self._fault("before", name)
-        db.again(lambda: self._done(name, value))
+        self._finished[name] = value
         self._fault("after", name)
-
-    def _done(self, name: str, value: Any) -> None:
-        with self.cloud.db.write(self) as tx:
-            self._mine(tx)
-            tx.update(steps, {"task_id": self.id, "name": name}, state="done", result=value, finished_at=tx.now)
 
     def _park(self, on: Topic, until: float | None, check: Callable[[sa.Connection], bool] | None = None) -> None:
         """Sleep until `topic`; what came between looking and parking is seen by looking again inside the transaction."""
-        with self.cloud.db.write(self) as tx:
-            self._mine(tx)
+        with self._write() as tx:
             topic = on if isinstance(on, str) else on(tx.conn)
             call_done = topic.startswith("call:") and nodes.outcome(tx.conn, topic[5:])[0] != "open"
             ready = call_done or (check is not None and check(tx.conn))
@@ -363,12 +364,21 @@ class Run:
 
     def _record(self, tx: db.Tx, name: str, **values: Any) -> None:
         tx.insert(steps, task_id=self.id, name=name, seq=len(self._saved), started_at=tx.now, **values)
-        self._saved[name] = tx.first(sa.select(steps).where(steps.c.task_id == self.id, steps.c.name == name))  # type: ignore[assignment]
+        self._saved[name] = _STEP.first(tx, id=self.id, name=name)  # type: ignore[assignment]
+
+    @contextmanager
+    def _write(self) -> Iterator[db.Tx]:
+        """A transaction of the task, as long as it is ours."""
+        with self.cloud.db.write(self) as tx:
+            self._mine(tx)
+            for name, value in self._finished.items():
+                tx.update(steps, {"task_id": self.id, "name": name}, state="done", result=value, finished_at=tx.now)
+            yield tx
+        self._finished.clear()
 
     def _mine(self, tx: db.Tx) -> None:
         """Proves the lease and looks at the cancel mark, in the step's own transaction."""
-        row = tx.lock(sa.select(tasks.c.cancelling).where(
-            tasks.c.id == self.id, tasks.c.state == "running", tasks.c.owner == self.owner, tasks.c.attempt == self.attempt))  # fmt: skip
+        row = _MINE.first(tx, id=self.id, owner=self.owner, attempt=self.attempt)
         if row is None:
             raise Lost
         if row.cancelling and self.phase == "doing":
@@ -378,7 +388,7 @@ class Run:
         if self.phase == "collecting":
             raise Collected
         with self.cloud.db.read() as conn:
-            marked = conn.execute(sa.select(tasks.c.cancelling).where(tasks.c.id == self.id)).scalar()
+            marked = _CANCELLING.scalar(conn, id=self.id)
         if marked and self.phase == "doing":
             raise Cancelled("The request was cancelled.")
 
@@ -392,9 +402,8 @@ class Run:
         db.again(lambda: self._end(state, error))
 
     def _end(self, state: str, error: Exception | None) -> None:
-        with self.cloud.db.write(self) as tx:
-            self.phase = "ending"
-            self._mine(tx)
+        self.phase = "ending"
+        with self._write() as tx:
             if error is not None:
                 KINDS[self.kind].failed(tx, self, error)
             told = {"message": str(error), "detail": getattr(error, "detail", "")} if error is not None else None

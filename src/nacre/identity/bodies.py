@@ -69,7 +69,7 @@ def when(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="microseconds") + "Z" if moment is not None else None
 
 
-def token(caller: Caller, catalog: Sequence[db.Row] | None) -> dict[str, Any]:
+def token(caller: Caller, catalog: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
     """The body of a token as its holder or a service sees it; without catalog where the scope has none or it was not wanted."""
     domain = {"id": caller.user_domain_id, "name": caller.user_domain_name}
     shown: dict[str, Any] = {
@@ -89,17 +89,18 @@ def token(caller: Caller, catalog: Sequence[db.Row] | None) -> dict[str, Any]:
     if caller.roles:
         shown["roles"] = list(caller.extra["roles"])
         if catalog is not None:
-            shown["catalog"] = services(catalog)
+            shown["catalog"] = catalog
     return {"token": shown}
 
 
-def services(rows: Sequence[db.Row]) -> list[dict[str, Any]]:
-    """The catalog: services with their endpoints."""
+def services(rows: Sequence[db.Row], public: str, authority: str) -> list[dict[str, Any]]:
+    """The catalog: services with their endpoints; those at `public` as the client reaches it."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         service = found.setdefault(row.id, {"id": row.id, "type": row.type, "name": row.name, "endpoints": []})
+        url = authority + row.url.removeprefix(public) if row.url.startswith(public) else row.url
         region = {"region": row.region_id, "region_id": row.region_id}
-        service["endpoints"].append({"id": row.endpoint_id, "interface": row.interface, **region, "url": row.url})
+        service["endpoints"].append({"id": row.endpoint_id, "interface": row.interface, **region, "url": url})
     return list(found.values())
 
 

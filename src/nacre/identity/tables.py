@@ -1,4 +1,4 @@
-"""Tables of identity. Everything a token is checked against is here; whoever changes any of it calls `bump_epoch` in the same
+"""Tables of identity. Everything a token is checked against, and the catalog, is here; whoever changes any of it calls `bump_epoch` in the same
 transaction, and every process drops what it remembers at its next request. `extra` is what requests said beyond the columns: upstream
 keeps and shows it as it was said.
 """
@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.core import db, nodes
+from nacre.core.statements import Statement, given
 
 EPOCH = "identity_epoch"
 
@@ -157,8 +158,11 @@ revoked = sa.Table(
 )  # fmt: skip
 
 
+_FACT = Statement(sa.select(nodes.facts.c.value).where(nodes.facts.c.name == given("name")))
+
+
 def epoch(conn: db.Conn) -> int:
-    value = conn.execute(sa.select(nodes.facts.c.value).where(nodes.facts.c.name == EPOCH)).scalar()
+    value = _FACT.scalar(conn, name=EPOCH)
     return int(value) if value is not None else 0
 
 

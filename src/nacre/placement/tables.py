@@ -5,6 +5,7 @@ that who decided on what they read can tell whether it still holds. Usage is sum
 import sqlalchemy as sa
 
 from nacre.core import db
+from nacre.core.statements import Statement, given
 
 providers = sa.Table(
     "placement_providers", db.metadata,
@@ -69,14 +70,16 @@ provider_aggregates = sa.Table(
 )  # fmt: skip
 
 
+_INVENTORY = Statement(sa.select(inventories).where(inventories.c.provider_id == given("provider")).order_by(inventories.c.resource_class))
+_USAGE = Statement(sa.select(allocations.c.resource_class, sa.func.sum(allocations.c.used).label("used"))
+                   .where(allocations.c.provider_id == given("provider")).group_by(allocations.c.resource_class))  # fmt: skip
+
+
 def inventory_of(conn: db.Conn, provider_id: str) -> dict[str, db.Row]:
     """resource class -> row."""
-    query = sa.select(inventories).where(inventories.c.provider_id == provider_id).order_by(inventories.c.resource_class)
-    return {row.resource_class: row for row in conn.execute(query)}
+    return {row.resource_class: row for row in _INVENTORY.rows(conn, provider=provider_id)}
 
 
 def usage_of(conn: db.Conn, provider_id: str) -> dict[str, int]:
     """resource class -> sum of what is allocated; 0 for what is offered and unused."""
-    held = (sa.select(allocations.c.resource_class, sa.func.sum(allocations.c.used).label("used"))
-            .where(allocations.c.provider_id == provider_id).group_by(allocations.c.resource_class))  # fmt: skip
-    return dict.fromkeys(inventory_of(conn, provider_id), 0) | {row.resource_class: int(row.used) for row in conn.execute(held)}
+    return dict.fromkeys(inventory_of(conn, provider_id), 0) | {row.resource_class: int(row.used) for row in _USAGE.rows(conn, provider=provider_id)}

@@ -50,7 +50,7 @@ def _one(found: Used) -> dict[str, Any]:
 
 
 def _stamp(moment: datetime | None) -> str | None:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") if moment is not None else None
+    return moment.isoformat(timespec="microseconds") if moment is not None else None
 
 
 def index(call: Call) -> dict[str, Any]:

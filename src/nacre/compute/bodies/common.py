@@ -70,9 +70,9 @@ ANYTHING = Anything()
 
 def stamp(moment: datetime | None) -> str | None:
     """ISO 8601 as servers show it: 2026-01-31T12:00:00Z."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else None
+    return moment.isoformat(timespec="seconds") + "Z" if moment is not None else None
 
 
 def micro(moment: datetime | None) -> str | None:
     """ISO 8601 as other resources show it: microseconds, no zone."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") if moment is not None else None
+    return moment.isoformat(timespec="microseconds") if moment is not None else None

@@ -109,11 +109,13 @@ def _since(found: Detail, version: Version, may: Collection[str], one: bool) -> 
 
 def _extended(found: Detail, version: Version) -> dict[str, Any]:
     row = found.row
-    shown = {"host": row.host, "instance_name": f"instance-{row.number:08x}", "hypervisor_hostname": found.hypervisor}
+    shown = {"OS-EXT-SRV-ATTR:host": row.host, "OS-EXT-SRV-ATTR:instance_name": f"instance-{row.number:08x}",
+             "OS-EXT-SRV-ATTR:hypervisor_hostname": found.hypervisor}  # fmt: skip
     if version >= (2, 3):
-        shown |= {"hostname": row.hostname, "kernel_id": "", "launch_index": row.launch_index, "ramdisk_id": "", "reservation_id": row.reservation_id,
-                  "root_device_name": row.root_device_name, "user_data": row.user_data}  # fmt: skip
-    return {f"OS-EXT-SRV-ATTR:{name}": value for name, value in shown.items()}
+        shown |= {"OS-EXT-SRV-ATTR:hostname": row.hostname, "OS-EXT-SRV-ATTR:kernel_id": "", "OS-EXT-SRV-ATTR:launch_index": row.launch_index,
+                  "OS-EXT-SRV-ATTR:ramdisk_id": "", "OS-EXT-SRV-ATTR:reservation_id": row.reservation_id,
+                  "OS-EXT-SRV-ATTR:root_device_name": row.root_device_name, "OS-EXT-SRV-ATTR:user_data": row.user_data}  # fmt: skip
+    return shown
 
 
 def _flavor(row: db.Row, url: str, version: Version, specs: bool) -> dict[str, Any]:
@@ -134,4 +136,4 @@ def _fault(row: db.Row, cause: bool) -> dict[str, Any]:
 
 
 def _plain(moment: Any) -> str | None:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") if moment is not None else None
+    return moment.isoformat(timespec="microseconds") if moment is not None else None

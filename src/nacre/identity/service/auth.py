@@ -27,11 +27,12 @@ REMEMBERED = 4096
 
 @dataclass
 class Memory:
-    """What one process remembers of tokens, valid while the epoch stays."""
+    """What one process remembers of tokens and the catalog, valid while the epoch stays."""
 
     epoch: int
     keys: MultiFernet
     callers: dict[str, Caller]
+    catalog: list[db.Row]
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ def authenticate(cloud: Cloud, text: str, request_id: str) -> Caller:
             memory.callers[text] = known
     if known.expires_at is None or known.expires_at <= clock.utcnow():
         raise Unauthorized
-    return replace(known, request_id=request_id, asked=set())
+    return known.anew(request_id)
 
 
 def _memory(cloud: Cloud, conn: sa.Connection) -> Memory:
     epoch = tables.epoch(conn)
     memory: Memory | None = cloud.memory.get("identity")
     if memory is None or memory.epoch != epoch:
-        memory = Memory(epoch, tokens.load_keys(cloud, conn), {})
+        memory = Memory(epoch, tokens.load_keys(cloud, conn), {}, tables.catalog_rows(conn))
         cloud.memory["identity"] = memory
     return memory
 
@@ -218,6 +219,11 @@ def revoke(caller: Caller, text: str) -> None:
         if tx.first(sa.select(tables.revoked).where(tables.revoked.c.audit_id == subject.audit_ids[0])) is None:
             tx.insert(tables.revoked, audit_id=subject.audit_ids[0], expires_at=subject.expires_at)
             tables.bump_epoch(tx)
+
+
+def catalog(cloud: Cloud) -> list[db.Row]:
+    with cloud.db.read() as conn:
+        return _memory(cloud, conn).catalog
 
 
 def scopes(caller: Caller, kind: str) -> list[Record]:

@@ -161,7 +161,3 @@ def again(tx: db.Tx, kind: Kind, row_id: str) -> Record:
     assert row is not None
     return record(row)
 
-
-def catalog(caller: Caller) -> list[db.Row]:
-    with caller.read() as conn:
-        return tables.catalog_rows(conn)

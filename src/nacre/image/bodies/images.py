@@ -108,7 +108,7 @@ def _name(pointer: Any) -> str:
 
 
 def time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.isoformat(timespec="seconds") + "Z"
 
 
 def image(shown: Image) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from nacre.core import db
+from nacre.core.statements import Statement, given_list
 from nacre.image.domain import Image, Location
 
 images = sa.Table(
@@ -75,15 +76,21 @@ COLUMNS = ("name", "status", "visibility", "owner", "disk_format", "container_fo
            "os_hash_value", "min_disk", "min_ram", "protected", "os_hidden", "created_at", "updated_at")  # fmt: skip
 
 
+_PROPERTIES = Statement(sa.select(properties).where(properties.c.image_id.in_(given_list("ids"))).order_by(properties.c.name))
+_TAGS = Statement(sa.select(tags).where(tags.c.image_id.in_(given_list("ids"))).order_by(tags.c.value))
+_LOCATIONS = Statement(sa.select(locations).where(locations.c.image_id.in_(given_list("ids")), locations.c.status == "active")
+                       .order_by(locations.c.created_at, locations.c.store))  # fmt: skip
+
+
 def load(conn: db.Conn, rows: Iterable[db.Row]) -> list[Image]:
     """Rows of `images` with their properties and tags, in the same order."""
     rows = list(rows)
     ids = [row.id for row in rows]
     extra: dict[str, dict[str, str | None]] = {image_id: {} for image_id in ids}
     labels: dict[str, list[str]] = {image_id: [] for image_id in ids}
-    for row in conn.execute(sa.select(properties).where(properties.c.image_id.in_(ids)).order_by(properties.c.name)):
+    for row in _PROPERTIES.rows(conn, ids=ids):
         extra[row.image_id][row.name] = row.value
-    for row in conn.execute(sa.select(tags).where(tags.c.image_id.in_(ids)).order_by(tags.c.value)):
+    for row in _TAGS.rows(conn, ids=ids):
         labels[row.image_id].append(row.value)
     held = locations_of(conn, ids)
     same = [name for name in COLUMNS if not name.startswith("os_hash")]
@@ -93,9 +100,8 @@ def load(conn: db.Conn, rows: Iterable[db.Row]) -> list[Image]:
 
 def locations_of(conn: db.Conn, image_ids: Iterable[str]) -> dict[str, list[Location]]:
     """Where the data of images is, in the order in which it came there."""
-    live = sa.and_(locations.c.image_id.in_(list(image_ids)), locations.c.status == "active")
     found: dict[str, list[Location]] = {}
-    for row in conn.execute(sa.select(locations).where(live).order_by(locations.c.created_at, locations.c.store)):
+    for row in _LOCATIONS.rows(conn, ids=list(image_ids)):
         found.setdefault(row.image_id, []).append(Location(row.store, row.url))
     return found
 

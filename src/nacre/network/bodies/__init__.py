@@ -56,7 +56,7 @@ def several(body: Any, singular: str, plural: str) -> tuple[list[dict[str, Any]]
 
 
 def moment(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.isoformat(timespec="seconds") + "Z"
 
 
 def standard(record: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.core import db
+from nacre.core.statements import Statement, given_list
 from nacre.network.faults import fault, invalid
 from nacre.network.service.records import Kind, Record, Target, grouped, standard_columns, tags_of
 from nacre.network.tables.pools import pools
@@ -26,11 +27,22 @@ def _ids(rows: Sequence[db.Row]) -> list[str]:
     return [row.id for row in rows]
 
 
+_IDS = given_list("ids")
+_SUBNETS_UNDER = Statement(sa.select(subnets.c.id, subnets.c.network_id).where(subnets.c.network_id.in_(_IDS))
+                           .order_by(subnets.c.created_at, subnets.c.id))  # fmt: skip
+_SERVED = Statement(sa.select(dhcp_servers.c.network_id).where(dhcp_servers.c.network_id.in_(_IDS), dhcp_servers.c.host.is_not(None)))
+_FIXED = Statement(sa.select(addresses).where(addresses.c.port_id.in_(_IDS)).order_by(addresses.c.position))
+_MEMBERS = Statement(sa.select(members).where(members.c.port_id.in_(_IDS)).order_by(members.c.position))
+_BOUND = Statement(sa.select(bindings).where(bindings.c.port_id.in_(_IDS), bindings.c.status == "ACTIVE"))
+_INTERFACES = Statement(sa.select(interfaces).where(interfaces.c.router_id.in_(_IDS)))
+_PLACED = Statement(sa.select(router_hosts).where(router_hosts.c.router_id.in_(_IDS)))
+_LED_TO = Statement(sa.select(ports, port_status().label("status")).where(ports.c.id.in_(_IDS)))
+_RULES = Statement(sa.select(rules).where(rules.c.security_group_id.in_(_IDS)).order_by(rules.c.created_at, rules.c.id))
+
+
 def _networks(conn: db.Conn, rows: Sequence[db.Row]) -> list[Record]:
-    under = grouped(conn, sa.select(subnets.c.id, subnets.c.network_id).where(subnets.c.network_id.in_(_ids(rows)))
-                    .order_by(subnets.c.created_at, subnets.c.id), "network_id", _ids(rows))  # fmt: skip
-    served = set(conn.execute(sa.select(dhcp_servers.c.network_id).where(
-        dhcp_servers.c.network_id.in_(_ids(rows)), dhcp_servers.c.host.is_not(None))).scalars())  # fmt: skip
+    under = grouped(conn, _SUBNETS_UNDER, "network_id", _ids(rows))
+    served = {row.network_id for row in _SERVED.rows(conn, ids=_ids(rows))}
     tags = tags_of(conn, _ids(rows))
     return [{**row._mapping, "subnets": [subnet.id for subnet in under[row.id]], "tags": tags[row.id],
              "availability_zones": ["nova"] if row.id in served else []} for row in rows]  # fmt: skip
@@ -96,9 +108,7 @@ POOL = Kind(
 
 def _ports(conn: db.Conn, rows: Sequence[db.Row]) -> list[Record]:
     wanted, tags = _ids(rows), tags_of(conn, _ids(rows))
-    fixed = grouped(conn, sa.select(addresses).where(addresses.c.port_id.in_(wanted)).order_by(addresses.c.position), "port_id", wanted)
-    inside = grouped(conn, sa.select(members).where(members.c.port_id.in_(wanted)).order_by(members.c.position), "port_id", wanted)
-    bound = grouped(conn, sa.select(bindings).where(bindings.c.port_id.in_(wanted), bindings.c.status == "ACTIVE"), "port_id", wanted)
+    fixed, inside, bound = (grouped(conn, select, "port_id", wanted) for select in (_FIXED, _MEMBERS, _BOUND))
     return [{
         **row._mapping, "tags": tags[row.id], "binding": next(iter(bound[row.id]), None),
         "fixed_ips": [{"subnet_id": one.subnet_id, "ip_address": one.address} for one in fixed[row.id]],
@@ -139,9 +149,9 @@ PORT = Kind(
 def _routers(conn: db.Conn, rows: Sequence[db.Row]) -> list[Record]:
     wanted, tags = _ids(rows), tags_of(conn, _ids(rows))
     outside = [row.gateway_port_id for row in rows if row.gateway_port_id]
-    fixed = grouped(conn, sa.select(addresses).where(addresses.c.port_id.in_(outside)).order_by(addresses.c.position), "port_id", outside)
-    inside = grouped(conn, sa.select(interfaces).where(interfaces.c.router_id.in_(wanted)), "router_id", wanted)
-    placed = {row.router_id: row.host for row in conn.execute(sa.select(router_hosts).where(router_hosts.c.router_id.in_(wanted)))}
+    fixed = grouped(conn, _FIXED, "port_id", outside)
+    inside = grouped(conn, _INTERFACES, "router_id", wanted)
+    placed = {row.router_id: row.host for row in _PLACED.rows(conn, ids=wanted)}
     return [{
         **row._mapping, "tags": tags[row.id], "host": placed.get(row.id), "interfaces": list(inside[row.id]),
         "external_fixed_ips": [{"subnet_id": one.subnet_id, "ip_address": one.address} for one in fixed.get(row.gateway_port_id, ())],
@@ -158,7 +168,7 @@ ROUTER = Kind(
 def _floating_ips(conn: db.Conn, rows: Sequence[db.Row]) -> list[Record]:
     tags = tags_of(conn, _ids(rows))
     wanted = [row.port_id for row in rows if row.port_id]
-    found = {row.id: row for row in conn.execute(sa.select(ports, port_status().label("status")).where(ports.c.id.in_(wanted)))}
+    found = {row.id: row for row in _LED_TO.rows(conn, ids=wanted)}
     return [{**row._mapping, "tags": tags[row.id], "port": found.get(row.port_id)} for row in rows]
 
 
@@ -173,8 +183,7 @@ FLOATING_IP = Kind(
 
 def _groups(conn: db.Conn, rows: Sequence[db.Row]) -> list[Record]:
     wanted, tags = _ids(rows), tags_of(conn, _ids(rows))
-    inside = grouped(conn, sa.select(rules).where(rules.c.security_group_id.in_(wanted)).order_by(rules.c.created_at, rules.c.id),
-                     "security_group_id", wanted)  # fmt: skip
+    inside = grouped(conn, _RULES, "security_group_id", wanted)
     return [{**row._mapping, "tags": tags[row.id], "rules": [_rule(rule, row.project_id) for rule in inside[row.id]]} for row in rows]
 
 

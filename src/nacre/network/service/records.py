@@ -10,6 +10,7 @@ group; of one sort by id.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from nacre.core import db, ids, journal, paging
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Error
+from nacre.core.statements import Statement, given_list
 from nacre.network import rules
 from nacre.network.faults import fault
 from nacre.network.tables import tags
@@ -41,6 +43,11 @@ class Kind:
     special: Mapping[str, Callable[[Sequence[str]], sa.ColumnElement[bool]]] = field(default_factory=dict)
     extra: Mapping[str, sa.ColumnElement[Any]] = field(default_factory=dict)
     under: tuple[str, sa.Table, db.Hold] | None = None
+
+    @cached_property
+    def chosen(self) -> Statement:
+        """Rows by `ids`."""
+        return Statement(self.select().where(self.table.c.id.in_(given_list("ids"))))
 
     def select(self) -> sa.Select[Any]:
         return sa.select(self.table, *(value.label(name) for name, value in self.extra.items()))
@@ -88,7 +95,7 @@ def one(conn: db.Conn, kind: Kind, id_: str) -> Record | None:
 
 def by_ids(conn: db.Conn, kind: Kind, wanted: Sequence[str]) -> list[Record]:
     """In the order asked for."""
-    rows = {row.id: row for row in conn.execute(kind.select().where(kind.table.c.id.in_(wanted)))}
+    rows = {row.id: row for row in kind.chosen.rows(conn, ids=wanted)}
     return kind.complete(conn, [rows[id_] for id_ in wanted if id_ in rows])
 
 
@@ -186,17 +193,20 @@ def _tagged(table: sa.Table, name: str, asked: Sequence[str]) -> sa.ColumnElemen
     return ~clause if name.startswith("not") else clause
 
 
+_TAGS = Statement(sa.select(tags).where(tags.c.resource_id.in_(given_list("ids"))).order_by(tags.c.tag))
+
+
 def tags_of(conn: db.Conn, resource_ids: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {id_: [] for id_ in resource_ids}
-    for row in conn.execute(sa.select(tags).where(tags.c.resource_id.in_(resource_ids)).order_by(tags.c.tag)):
+    for row in _TAGS.rows(conn, ids=resource_ids):
         found[row.resource_id].append(row.tag)
     return found
 
 
-def grouped(conn: db.Conn, select: sa.Select[Any], key: str, keys: Sequence[str]) -> dict[str, list[db.Row]]:
-    """The rows of `select` by their column `key`; every one of `keys` is there."""
+def grouped(conn: db.Conn, select: Statement, key: str, keys: Sequence[str]) -> dict[str, list[db.Row]]:
+    """The rows that `select` gives for the `ids` in `keys`, by their column `key`; every one of `keys` is there."""
     found: dict[str, list[db.Row]] = {id_: [] for id_ in keys}
-    for row in conn.execute(select):
+    for row in select.rows(conn, ids=keys):
         found.setdefault(getattr(row, key), []).append(row)
     return found
 

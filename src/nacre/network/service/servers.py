@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from nacre.core import db, nodes
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Conflict, Error, Forbidden, NotFound, OverQuota
+from nacre.core.statements import Statement, given, given_list
 from nacre.network.service import groups, making, quotas, records, wiring
 from nacre.network.service import ports as port_verbs
 from nacre.network.service.kinds import NETWORK, PORT
@@ -79,7 +80,7 @@ def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Reque
             secured = network["port_security_enabled"]
             new = NewPort(project, OWNER, server_id, _fixed(one), None, inside if secured else [], secured, "", {**device, "goes_with_server": True})
             found.append(_make(tx, network, new))
-    ready = _ports(tx, ports.c.id.in_(found))
+    ready = _ports(tx, PORT.chosen.rows(tx, ids=found))
     return sorted(ready, key=lambda port: found.index(port.id))
 
 
@@ -163,13 +164,12 @@ def _take(tx: db.Tx, caller: Caller, port_id: str, values: Mapping[str, Any]) ->
 
 def of_server(conn: db.Conn, server_id: str) -> list[Record]:
     """Its ports in the order they were attached."""
-    mine = sa.select(ports.c.id).where(ports.c.device_id == server_id, ATTACHED).order_by(ports.c.attached, ports.c.id)
-    return records.by_ids(conn, PORT, list(conn.execute(mine).scalars()))
+    return records.by_ids(conn, PORT, [row.id for row in _ATTACHED.rows(conn, server=server_id)])
 
 
 def held_of_server(tx: db.Tx, server_id: str) -> list[Record]:
     """The same, as they stay until the transaction ends."""
-    _hold(tx, list(tx.conn.execute(sa.select(ports.c.id).where(ports.c.device_id == server_id, ATTACHED)).scalars()))
+    _hold(tx, [row.id for row in _ATTACHED.rows(tx, server=server_id)])
     return of_server(tx, server_id)
 
 
@@ -216,7 +216,7 @@ def _release(tx: db.Tx, port: Record) -> None:
 def ports_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, list[Port]]:
     """Server id -> its ports in the order they were attached; every asked id is a key."""
     found: dict[str, list[Port]] = {id_: [] for id_ in server_ids}
-    for port in _ports(conn, sa.and_(ports.c.device_id.in_(server_ids), ATTACHED)):
+    for port in _ports(conn, _OF_SERVERS.rows(conn, ids=server_ids)):
         found[port.device_id].append(port)
     return found
 
@@ -229,18 +229,22 @@ def attached(conn: db.Conn) -> list[tuple[str, str, str | None]]:
 
 
 def port_of(conn: db.Conn, port_id: str) -> Port | None:
-    return next(iter(_ports(conn, ports.c.id == port_id)), None)
+    return next(iter(_ports(conn, PORT.chosen.rows(conn, ids=[port_id]))), None)
 
 
-def _ports(conn: db.Conn, where: sa.ColumnElement[bool]) -> list[Port]:
-    rows = list(conn.execute(PORT.select().where(where).order_by(ports.c.attached, ports.c.created_at, ports.c.id)))
-    wanted = records.by_ids(conn, PORT, [row.id for row in rows])
-    mine = {row.id: row for row in conn.execute(sa.select(networks.c.id, networks.c.name, networks.c.mtu).where(
-        networks.c.id.in_({row.network_id for row in rows})))}  # fmt: skip
-    names = {row.id: row.name for row in conn.execute(sa.select(security.groups.c.id, security.groups.c.name).where(
-        security.groups.c.id.in_({id_ for port in wanted for id_ in port["security_groups"]})))}  # fmt: skip
+_OF_SERVERS = Statement(PORT.select().where(ports.c.device_id.in_(given_list("ids")), ATTACHED)
+                        .order_by(ports.c.attached, ports.c.created_at, ports.c.id))  # fmt: skip
+_NETWORKS = Statement(sa.select(networks.c.id, networks.c.name, networks.c.mtu).where(networks.c.id.in_(given_list("ids"))))
+_GROUPS = Statement(sa.select(security.groups.c.id, security.groups.c.name).where(security.groups.c.id.in_(given_list("ids"))))
+_FLOATING = Statement(sa.select(floating_ips).where(floating_ips.c.port_id.in_(given_list("ids"))))
+
+
+def _ports(conn: db.Conn, rows: Sequence[db.Row]) -> list[Port]:
+    wanted = PORT.complete(conn, rows)
+    mine = {row.id: row for row in _NETWORKS.rows(conn, ids={row.network_id for row in rows})}
+    names = {row.id: row.name for row in _GROUPS.rows(conn, ids={id_ for port in wanted for id_ in port["security_groups"]})}
     floating: dict[str, dict[str, str]] = {}
-    for row in conn.execute(sa.select(floating_ips).where(floating_ips.c.port_id.in_([row.id for row in rows]))):
+    for row in _FLOATING.rows(conn, ids=[row.id for row in rows]):
         floating.setdefault(row.port_id, {})[row.fixed_ip_address] = row.address
     return [Port(
         id=port["id"], network_id=port["network_id"], network_name=mine[port["network_id"]].name, mac_address=port["mac_address"],
@@ -251,20 +255,23 @@ def _ports(conn: db.Conn, where: sa.ColumnElement[bool]) -> list[Port]:
     ) for port in wanted]  # fmt: skip
 
 
+_ATTACHED = Statement(sa.select(ports.c.id, ports.c.network_id).where(ports.c.device_id == given("server"), ATTACHED)
+                      .order_by(ports.c.attached, ports.c.id))  # fmt: skip
+_INSIDE = Statement(sa.select(members.c.group_id).where(members.c.port_id.in_(given_list("ids"))).distinct())
+_SERVED = Statement(sa.select(dhcp_servers).where(dhcp_servers.c.network_id.in_(given_list("ids")), dhcp_servers.c.host.is_not(None)))
+
+
 def unwired(conn: db.Conn, host: str, server_id: str) -> str | None:
     """A host that has not yet reported true what the server's ports need: port, network and security groups on `host`, and DHCP where it
     runs (a DHCP server without a host that lives is not waited for)."""
-    attached = sa.select(ports.c.id, ports.c.network_id).where(ports.c.device_id == server_id, ATTACHED)
-    mine = [(row.id, row.network_id) for row in conn.execute(attached)]
+    mine = [(row.id, row.network_id) for row in _ATTACHED.rows(conn, server=server_id)]
     if not mine:
         return None
-    inside = sa.select(members.c.group_id).where(members.c.port_id.in_([id_ for id_, _ in mine])).distinct()
     here = [("port", id_) for id_, _ in mine] + [("network", id_) for id_ in {network_id for _, network_id in mine}]
-    here += [("security_group", id_) for id_ in conn.execute(inside).scalars()]
+    here += [("security_group", row.group_id) for row in _INSIDE.rows(conn, ids=[id_ for id_, _ in mine])]
     if not nodes.applied(conn, host, here):
         return host
-    served = sa.select(dhcp_servers).where(dhcp_servers.c.network_id.in_({network_id for _, network_id in mine}), dhcp_servers.c.host.is_not(None))
-    for row in list(conn.execute(served)):
+    for row in _SERVED.rows(conn, ids={network_id for _, network_id in mine}):
         at = nodes.host_named(conn, row.host)
         if at is not None and nodes.alive(at) and not nodes.applied(conn, row.host, [("dhcp", row.network_id)]):
             return str(row.host)

@@ -7,11 +7,11 @@ ids given and holds or releases just these; it is called in the transaction that
 """
 
 from collections.abc import Collection, Iterable
-from typing import Any
 
 import sqlalchemy as sa
 
 from nacre.core import db, nodes
+from nacre.core.statements import Statement, given, given_list
 from nacre.network.plan.segments import TUNNELS
 from nacre.network.service.records import Record
 from nacre.network.tables.routing import interfaces, router_hosts, routers
@@ -76,7 +76,7 @@ def unbound(tx: db.Tx, port: Record, host: str) -> None:
 
 
 def hosts_of(conn: db.Conn, port_id: str) -> list[str]:
-    return list(conn.execute(sa.select(bindings.c.host).where(bindings.c.port_id == port_id)).scalars())
+    return [row.host for row in _HOSTS.rows(conn, port=port_id)]
 
 
 def groups_changed(tx: db.Tx, port: Record, before: Collection[str]) -> None:
@@ -100,22 +100,32 @@ def settle_networks(tx: db.Tx, host: str, ids: Collection[str]) -> None:
     nodes.settle(tx, host, "forwarding", ids, _forwarding_needed)
 
 
+_here, _those = given("host"), given_list("ids")
+_HOSTS = Statement(sa.select(bindings.c.host).where(bindings.c.port_id == given("port")))
+_TUNNELLED = Statement(sa.select(networks.c.id).where(networks.c.id.in_(_those), networks.c.network_type.in_(TUNNELS)))
+_NEEDED = tuple(Statement(query.distinct()) for query in (
+    sa.select(ports.c.network_id).join(bindings, bindings.c.port_id == ports.c.id).where(bindings.c.host == _here, ports.c.network_id.in_(_those)),
+    sa.select(dhcp_servers.c.network_id).where(dhcp_servers.c.host == _here, dhcp_servers.c.network_id.in_(_those)),
+    sa.select(ports.c.network_id).join(interfaces, interfaces.c.port_id == ports.c.id)
+    .join(router_hosts, router_hosts.c.router_id == interfaces.c.router_id)
+    .where(router_hosts.c.host == _here, ports.c.network_id.in_(_those)),
+    sa.select(routers.c.gateway_network_id).join(router_hosts, router_hosts.c.router_id == routers.c.id)
+    .where(router_hosts.c.host == _here, routers.c.gateway_network_id.in_(_those)),
+))  # fmt: skip
+_GROUPS = Statement(sa.select(members.c.group_id).join(bindings, bindings.c.port_id == members.c.port_id)
+                    .where(bindings.c.host == _here, members.c.group_id.in_(_those)).distinct())  # fmt: skip
+_NAMED = Statement(sa.select(rules.c.remote_group_id).where(rules.c.security_group_id.in_(_those), rules.c.remote_group_id.is_not(None)).distinct())
+_NAMING = Statement(sa.select(rules.c.remote_group_id).join(nodes.holders, nodes.holders.c.id == rules.c.security_group_id)
+                    .where(nodes.holders.c.kind == "security_group", nodes.holders.c.host == _here, rules.c.remote_group_id.in_(_those))
+                    .distinct())  # fmt: skip
+
+
 def _networks_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
-    queries: list[sa.Select[Any]] = [
-        sa.select(ports.c.network_id).join(bindings, bindings.c.port_id == ports.c.id).where(bindings.c.host == host, ports.c.network_id.in_(ids)),
-        sa.select(dhcp_servers.c.network_id).where(dhcp_servers.c.host == host, dhcp_servers.c.network_id.in_(ids)),
-        sa.select(ports.c.network_id).join(interfaces, interfaces.c.port_id == ports.c.id)
-        .join(router_hosts, router_hosts.c.router_id == interfaces.c.router_id)
-        .where(router_hosts.c.host == host, ports.c.network_id.in_(ids)),
-        sa.select(routers.c.gateway_network_id).join(router_hosts, router_hosts.c.router_id == routers.c.id)
-        .where(router_hosts.c.host == host, routers.c.gateway_network_id.in_(ids)),
-    ]  # fmt: skip
-    return {id_ for query in queries for id_ in conn.execute(query.distinct()).scalars()}
+    return {row[0] for query in _NEEDED for row in query.rows(conn, host=host, ids=ids)}
 
 
 def _forwarding_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
-    tunnels = sa.select(networks.c.id).where(networks.c.id.in_(ids), networks.c.network_type.in_(TUNNELS))
-    return _networks_needed(conn, host, list(conn.execute(tunnels).scalars()))
+    return _networks_needed(conn, host, [row.id for row in _TUNNELLED.rows(conn, ids=ids)])
 
 
 def settle_groups(tx: db.Tx, host: str, ids: Collection[str]) -> None:
@@ -125,8 +135,7 @@ def settle_groups(tx: db.Tx, host: str, ids: Collection[str]) -> None:
 
 
 def _groups_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
-    inside = sa.select(members.c.group_id).join(bindings, bindings.c.port_id == members.c.port_id).distinct()
-    return set(conn.execute(inside.where(bindings.c.host == host, members.c.group_id.in_(ids))).scalars())
+    return {row.group_id for row in _GROUPS.rows(conn, host=host, ids=ids)}
 
 
 _AFTER_GROUPS = nodes.LATE - 1
@@ -135,8 +144,7 @@ _AFTER_GROUPS = nodes.LATE - 1
 def _settle_named_sets(tx: db.Tx, items: list[tuple[str, tuple[str, ...]]]) -> None:
     """The sets that rules of groups name, on a host where these were settled: (host, groups)."""
     for host, ids in items:
-        named = sa.select(rules.c.remote_group_id).where(rules.c.security_group_id.in_(ids), rules.c.remote_group_id.is_not(None)).distinct()
-        nodes.settle(tx, host, "address_set", tx.conn.execute(named).scalars().all(), _sets_needed)
+        nodes.settle(tx, host, "address_set", [row.remote_group_id for row in _NAMED.rows(tx, ids=ids)], _sets_needed)
 
 
 def _settle_sets(tx: db.Tx, items: list[tuple[str, list[str]]]) -> None:
@@ -147,7 +155,4 @@ def _settle_sets(tx: db.Tx, items: list[tuple[str, list[str]]]) -> None:
 
 
 def _sets_needed(conn: db.Conn, host: str, ids: Collection[str]) -> set[str]:
-    held = nodes.holders.c
-    naming = (sa.select(rules.c.remote_group_id).join(nodes.holders, held.id == rules.c.security_group_id)
-              .where(held.kind == "security_group", held.host == host, rules.c.remote_group_id.in_(ids)).distinct())  # fmt: skip
-    return set(conn.execute(naming).scalars())
+    return {row.remote_group_id for row in _NAMING.rows(conn, host=host, ids=ids)}

@@ -12,6 +12,7 @@ from typing import Any, TypedDict, Unpack
 import sqlalchemy as sa
 
 from nacre.core import db, journal
+from nacre.core.statements import Statement, given, given_list
 from nacre.placement import tables
 from nacre.placement.plan import Inventory, Resources, refusals
 
@@ -28,6 +29,20 @@ class Candidate:
     inventories: Mapping[str, Inventory]
     usages: Mapping[str, int]
     missing: tuple[str, ...]
+
+
+_PROVIDERS = Statement(sa.select(tables.providers).order_by(tables.providers.c.name))
+_PROVIDER = Statement(sa.select(tables.providers.c.id).where(
+    tables.providers.c.id == given("id"), tables.providers.c.generation == given("generation")).with_for_update())  # fmt: skip
+_offered = tables.inventories.c
+_OFFERS = Statement(sa.select(_offered.provider_id, _offered.resource_class, *(_offered[name] for name in _FIELDS))
+                    .where(_offered.resource_class.in_(given_list("classes"))))  # fmt: skip
+_USED = Statement(
+    sa.select(tables.allocations.c.provider_id, tables.allocations.c.resource_class, sa.func.sum(tables.allocations.c.used).label("used"))
+    .where(tables.allocations.c.resource_class.in_(given_list("classes")))
+    .group_by(tables.allocations.c.provider_id, tables.allocations.c.resource_class))  # fmt: skip
+_HELD = Statement(sa.select(tables.allocations).where(
+    tables.allocations.c.consumer_id == given("consumer"), tables.allocations.c.provider_id == given("provider")))  # fmt: skip
 
 
 def inventory(row: Any) -> Inventory:
@@ -70,17 +85,14 @@ def add_inventory(tx: db.Tx, provider_id: str, resource: str, offer: Inventory) 
 def candidates(conn: db.Conn, resources: Resources) -> list[Candidate]:
     """Every provider, in the order of names, with what it offers and has given of `resources`, and why it does not fit."""
     wanted = [resource for resource, amount in resources.items() if amount > 0]
-    held = (sa.select(tables.allocations.c.provider_id, tables.allocations.c.resource_class, sa.func.sum(tables.allocations.c.used).label("used"))
-            .where(tables.allocations.c.resource_class.in_(wanted))
-            .group_by(tables.allocations.c.provider_id, tables.allocations.c.resource_class))  # fmt: skip
     offers: dict[str, dict[str, Inventory]] = {}
     usages: dict[str, dict[str, int]] = {}
-    for row in conn.execute(sa.select(tables.inventories).where(tables.inventories.c.resource_class.in_(wanted))):
-        offers.setdefault(row.provider_id, {})[row.resource_class] = inventory(row)
-    for row in conn.execute(held):
+    for row in _OFFERS.rows(conn, classes=wanted):
+        offers.setdefault(row.provider_id, {})[row.resource_class] = Inventory(*tuple(row)[2:])
+    for row in _USED.rows(conn, classes=wanted):
         usages.setdefault(row.provider_id, {})[row.resource_class] = int(row.used)
     found = []
-    for row in conn.execute(sa.select(tables.providers).order_by(tables.providers.c.name)):
+    for row in _PROVIDERS.rows(conn):
         offered = offers.get(row.id, {})
         used = dict.fromkeys(offered, 0) | usages.get(row.id, {})
         missing = tuple(refusals({resource: resources[resource] for resource in wanted}, offered, used))
@@ -98,17 +110,15 @@ class Owner(TypedDict):
 def claim(tx: db.Tx, consumer_id: str, provider_id: str, generation: int, resources: Resources, **owner: Unpack[Owner]) -> bool:
     """Give the consumer `resources` of the provider, in place of what it held there (what it holds elsewhere stays). False when the
     provider's generation is not `generation` any more or there is no room; nothing is changed then."""
-    at = sa.and_(tables.providers.c.id == provider_id, tables.providers.c.generation == generation)
-    if tx.lock(sa.select(tables.providers.c.id).where(at)) is None:
+    if _PROVIDER.first(tx, id=provider_id, generation=generation) is None:
         return False
     wanted = {resource: amount for resource, amount in resources.items() if amount > 0}
-    mine = sa.and_(tables.allocations.c.consumer_id == consumer_id, tables.allocations.c.provider_id == provider_id)
-    before = {row.resource_class: row.used for row in tx.all(sa.select(tables.allocations).where(mine))}
+    before = {row.resource_class: row.used for row in _HELD.rows(tx, consumer=consumer_id, provider=provider_id)}
     others = {resource: used - before.get(resource, 0) for resource, used in tables.usage_of(tx, provider_id).items()}
     if refusals(wanted, {resource: inventory(row) for resource, row in tables.inventory_of(tx, provider_id).items()}, others):
         return False
     ensure_consumer(tx, consumer_id, owner)
-    tx.execute(tables.allocations.delete().where(mine))
+    tx.delete(tables.allocations, consumer_id=consumer_id, provider_id=provider_id)
     for resource, amount in wanted.items():
         tx.insert(tables.allocations, consumer_id=consumer_id, provider_id=provider_id, resource_class=resource, used=amount)
     tx.update(tables.providers, {"id": provider_id}, generation=generation + 1)

@@ -1,0 +1,88 @@
+"""Statements that are built once give what SQLAlchemy gives: the same rows, the same errors, in the same transaction."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from conftest import make_cloud
+from nacre.core import db, ids, nodes, tasks
+from nacre.core.caller import System
+from nacre.core.cloud import Cloud
+from nacre.core.statements import Statement, given, given_list
+
+WHO = System("req-statements")
+hosts = nodes.hosts
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[], str]) -> Iterator[Cloud]:
+    made = make_cloud(Path(tmp_path_factory.mktemp("statements")) / "cloud", database=fresh_database())
+    with made.db.write(WHO) as tx:
+        for number, name in enumerate(("a", "b", "c")):
+            seen = {"vcpus": number, "note": "\u00e9"} if number else {}
+            last = datetime(2026, 1, 31, 12, 0, 0, number) if number else None
+            tx.insert(hosts, name=name, id=ids.uuid(), seen=seen, agents={}, created_at=tx.now, last_seen=last)
+        tx.insert(nodes.facts, name="number", value=7)
+    yield made
+    made.db.close()
+
+
+@pytest.mark.parametrize("names", [[], ["b"], ["c", "a"], ["a", "a", "nobody", "b"]])
+def test_rows_are_those_of_the_plain_query(cloud: Cloud, names: list[str]) -> None:
+    plain = sa.select(hosts).where(hosts.c.name.in_(names), hosts.c.address.is_(None)).order_by(hosts.c.number)
+    once = Statement(sa.select(hosts).where(hosts.c.name.in_(given_list("names")), hosts.c.address.is_(None)).order_by(hosts.c.number))
+    with cloud.db.read() as conn:
+        found, wanted = once.rows(conn, names=names), list(conn.execute(plain))
+    assert [row._mapping for row in found] == [row._mapping for row in wanted]
+    assert [row.name for row in found] == sorted(set(names) & {"a", "b", "c"})
+
+
+def test_constants_and_parameters_together(cloud: Cloud) -> None:
+    since = datetime(2026, 1, 1)
+    either = sa.or_(hosts.c.last_seen > given("since"), hosts.c.name == given("name"))
+    once = Statement(sa.select(hosts.c.name).where(hosts.c.name.in_(("a", "b")), either))
+    with cloud.db.read() as conn:
+        assert {row.name for row in once.rows(conn, since=since, name="a")} == {"a", "b"}
+        assert {row.name for row in once.rows(conn, since=since, name="c")} == {"b"}
+        assert once.first(conn, since=datetime(2027, 1, 1), name="c") is None
+        assert Statement(sa.select(nodes.facts.c.value).where(nodes.facts.c.name == given("name"))).scalar(conn, name="number") == 7
+
+
+def test_what_is_null_is_found_and_set(cloud: Cloud) -> None:
+    with cloud.db.write(WHO) as tx:
+        assert tx.update(hosts, {"name": "a", "address": None}, address="192.0.2.1") == 1
+        assert tx.update(hosts, {"name": "a", "address": None}, address="192.0.2.2") == 0
+        assert tx.update(hosts, {"name": "a", "address": "192.0.2.1"}, address=None) == 1
+        assert tx.delete(nodes.facts, name="nothing") == 0
+
+
+def test_errors_and_transactions_are_the_same(cloud: Cloud) -> None:
+    row = {"id": ids.uuid(), "seen": {}, "agents": {}}
+    with pytest.raises(exc.IntegrityError), cloud.db.write(WHO) as tx:
+        tx.insert(nodes.facts, name="gone", value={"with": "the transaction"})
+        tx.insert(hosts, name="a", created_at=tx.now, **row)
+    with cloud.db.read() as conn:
+        assert conn.execute(sa.select(nodes.facts).where(nodes.facts.c.name == "gone")).first() is None
+    with pytest.raises(exc.StatementError), cloud.db.write(WHO) as tx:
+        tx.insert(tasks.tasks, kind="no such row without the rest")
+    with cloud.db.write(WHO) as tx, tx.conn.begin_nested() as nested:
+        tx.insert(hosts, name="d", created_at=tx.now, **row)
+        nested.rollback()
+    with cloud.db.read() as conn:
+        assert nodes.host_named(conn, "d") is None
+
+
+def test_a_verb_that_lost_a_race_is_run_again(cloud: Cloud) -> None:
+    tried: list[str] = []
+
+    def verb() -> None:
+        with cloud.db.write(WHO) as tx:
+            tried.append("b" if not tried else "e")
+            tx.insert(hosts, name=tried[-1], id=ids.uuid(), seen={}, agents={}, created_at=tx.now)
+
+    db.again(verb)
+    assert tried == ["b", "e"]
