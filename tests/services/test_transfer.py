@@ -95,7 +95,7 @@ def test_everything_arrives_and_ids_go_on(cloud: Cloud, target: Database) -> Non
     counts = transfer.copy(cloud.db, target, WHO, "mark-1")
     assert counts["journal"] == len(before["journal"]) == 1100 and counts["leases"] == 0
     assert content(cloud.db) == before, "the source stays as it was"
-    after, timed = content(target), {"leases", "tasks", "task_steps", "cloud_facts"}
+    after, timed = content(target), {"leases", "tasks", "task_steps", "node_calls", "cloud_facts"}
     assert {name: rows for name, rows in after.items() if name not in timed} == {name: rows for name, rows in before.items() if name not in timed}
     assert set(before["cloud_facts"]) < set(after["cloud_facts"])
     assert schema.current(target) == schema.head()
@@ -114,11 +114,12 @@ def test_waits_go_on_and_nobody_holds_anything(cloud: Cloud, target: Database) -
     with target.read() as conn:
         instant = leases.now(conn)
         rows: dict[str, Any] = {row.resource: row for row in conn.execute(sa.select(tasks.tasks))}
-        step = conn.execute(sa.select(tasks.steps)).one()
+        step, call = conn.execute(sa.select(tasks.steps)).one(), conn.execute(sa.select(nodes.calls)).one()
         over = set(conn.execute(sa.select(tasks.tasks.c.resource).where(leases.over(tasks.tasks.c.boot, tasks.tasks.c.until, instant))).scalars())
         assert over == {"thing:2", "thing:3"}
     assert rows["thing:1"].boot == step.boot == instant[0]
     assert LEFT - 60 < rows["thing:1"].until - instant[1] <= LEFT and step.until == rows["thing:1"].until
+    assert call.boot == instant[0] and call.seconds - 60 < call.until - instant[1] <= call.seconds
     moved = Cloud(home=cloud.home, config=cloud.config, db=target, bells=cloud.bells, policies={}, authenticate=cloud.authenticate)
     claimed = worker.claim(moved, "new/1", WHO)
     assert claimed is not None and claimed[0].resource == "thing:2", "what was running is taken up at once"
