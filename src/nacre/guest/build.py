@@ -1,7 +1,7 @@
 """Builds the test guest: a small disk image that behaves like CirrOS, from Debian packages only.
 
-Debian's cloud kernel (see kernel.py for how it starts in 64 MiB), busybox, dropbear, resize2fs and a `sudo` of a few lines; one ext4
-partition behind an MBR, started by extlinux. What the guest does is in `files/`. User `cirros`, password `gocubsgo`.
+Debian's cloud kernel (see kernel.py for how it starts in 64 MiB), busybox, dropbear, resize2fs, blkid, lsblk and a `sudo` of a few lines;
+one ext4 partition behind an MBR, started by extlinux. What the guest does is in `files/`. User `cirros`, password `gocubsgo`.
 
 Traps met: extlinux needs ext4 without 64bit and checksums, and a mounted file system (loader.py). Debian's busybox runs its applets
 inside its own shell, so busybox itself is setuid; it drops the privilege for all applets but su, passwd, ping and the like. dropbear's
@@ -33,6 +33,7 @@ PACKAGES = (
     "extlinux",
     "syslinux-common",
     "kmod",
+    "util-linux",
     "cpio",
     "lz4",
     "gcc",
@@ -45,7 +46,7 @@ FOLDERS = (
     *("bin", "sbin", "usr/bin", "usr/sbin", "usr/lib", "lib", "lib64", "boot", "etc/dropbear", "home/cirros", "root"),
     *("dev", "proc", "sys", "run", "tmp", "mnt", "var/lib", "var/log"),
 )
-BINARIES = ("/usr/sbin/dropbear", "/usr/bin/dbclient", "/usr/bin/dropbearkey", "/sbin/resize2fs")
+BINARIES = ("/usr/sbin/dropbear", "/usr/bin/dbclient", "/usr/bin/dropbearkey", "/sbin/resize2fs", "/sbin/blkid", "/usr/bin/lsblk")
 # dropbear's PATH is /usr/bin:/bin
 ALSO_IN_BIN = ("ip", "ifconfig", "route", "arping", "mke2fs", "fdisk", "reboot", "poweroff", "getty", "login", "su")
 LEFT_OUT = ("busybox", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "linuxrc", "init")
@@ -169,7 +170,7 @@ def _set_owners(root: Path) -> None:
     for place in [root, *root.rglob("*")]:
         os.chown(place, 0, 0, follow_symlinks=False)
     os.chown(root / "home/cirros", 1000, 1000)
-    as_root = ("usr/bin/sudo", "bin/busybox")
+    as_root = ("usr/bin/sudo", "bin/busybox", "sbin/blkid")  # without udev only root can look at devices
     for name, mode in (*((program, 0o4755) for program in as_root), ("etc/shadow", 0o600), ("root", 0o700), ("tmp", 0o1777)):
         (root / name).chmod(mode)
     root.chmod(0o755)
