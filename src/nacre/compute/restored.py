@@ -3,7 +3,7 @@
 One that something was being done to stays what it was before, or is ERROR where its guest may be half of one thing and half of another;
 its fault says so. One whose disk is not there is SHUTOFF, with a fault that is shown until it is rebuilt. Guests that should run are
 started by their hosts, as after a reboot. Hosts may have guests that are newer than the backup and bear the numbers that would come next, by
-which domains are named: new servers go on with higher ones.
+which domains are named: new servers go on with the epoch's number, which is higher with every restore.
 """
 
 from collections.abc import Collection
@@ -19,7 +19,6 @@ from nacre.core.tasks import StepFailed
 
 _WHOLE = ("powering-on", "powering-off", "pausing", "unpausing", "suspending", "resuming", "rebooting", "rebooting_hard", "image_snapshot",
           "deleting")  # fmt: skip
-_NEWER = 1 << 16
 _HAVE_DISKS = (*states.KEPT, states.RESCUED, states.RESIZED)
 
 
@@ -44,6 +43,6 @@ def restored(tx: db.Tx, when: str, without: Collection[str]) -> None:
     unfinished = sa.select(durable.tasks.c.args).where(durable.tasks.c.kind == "compute.snapshot_server", durable.tasks.c.state.in_(durable.OPEN))
     for args in [row.args for row in tx.all(unfinished)]:
         image.discard_snapshot(tx, args["image_id"])
-    nodes.set_fact(tx, tables.NUMBERS, (tx.scalar(sa.select(sa.func.max(tables.servers.c.number))) or 0) + _NEWER)
+    nodes.set_fact(tx, tables.NUMBERS, max(tx.scalar(sa.select(sa.func.max(tables.servers.c.number))) or 0, nodes.epoch(tx)) + 1)
     tx.execute(tables.server_seen.delete())
     tx.execute(tables.console_tokens.delete())
