@@ -81,7 +81,7 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]
     beats, behind = node_api.Heartbeats(cloud), program.behind()
     app = joining.ByCertificate(cloud, lambda host, permit: node_api.NodeApp(cloud, host, behind, beats, permit), frozenset({"local"}), keys)
     listening, loop = socket.create_server(("127.0.0.1", 0)), asyncio.new_event_loop()
-    joined = serve.Joined(app, [listening], tls.node_context((server.certificate, server.key), keys / "node-ca.crt"))
+    joined = serve.Joined(app, tls.node_context((server.certificate, server.key), keys / "node-ca.crt"))
     loop.run_until_complete(serve._way_for(joined)(listening))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
