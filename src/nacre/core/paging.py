@@ -58,7 +58,8 @@ def take(conn: db.Conn, select: sa.Select[Any], table: sa.Table, page: Page, uni
     if page.reverse:
         ways = [(key, "asc" if way == "desc" else "desc") for key, way in ways]
     if page.marker is not None:
-        row = conn.execute(sa.select(*(table.c[key] for key, _ in ways)).where(table.c[unique] == page.marker)).first()
+        marker = sa.literal(page.marker, table.c[unique].type)
+        row = conn.execute(sa.select(*(table.c[key] for key, _ in ways)).where(table.c[unique] == marker)).first()
         if row is None:
             raise BadRequest(f"marker [{page.marker}] not found", kind="MarkerNotFound")
         select = select.where(_after(table, ways, tuple(row)))
