@@ -117,7 +117,8 @@ def test_a_look_inside_the_host(course: Course) -> None:
     assert "tap" in course.exec("virsh", "domiflist", "instance-00000001").stdout
     inside = course.nacre("exec", "--", "sh", "-c", f"ls {course.home}/hosts/1/instances/_base {course.home}/hosts/1/instances/{server}").stdout
     assert re.search(r"^[0-9a-f]{40}$", inside, re.M) and "disk" in inside, inside
-    base, disk = (course.exec("sh", "-c", f"stat -c '%U %a' {course.home}/hosts/1/instances/{path}").stdout for path in ("_base/*[0-9a-f]", f"{server}/disk"))
+    folder, seen = f"{course.home}/hosts/1/instances", ("_base/*[0-9a-f]", f"{server}/disk")
+    base, disk = (course.exec("sh", "-c", f"stat -c '%U %a' {folder}/{path}").stdout for path in seen)
     assert base.split() == ["root", "640"] and disk.split() == ["libvirt-qemu", "600"], "guests may read the shared base, nobody else their disk"
     assert {f"qdhcp-{network}", f"qrouter-{router}"} <= set(re.findall(r"\S+", course.exec("ip", "netns").stdout))
     assert "0% packet loss" in course.exec("ip", "netns", "exec", f"qdhcp-{network}", "ping", "-c", "3", "-i", "0.2", fixed).stdout
