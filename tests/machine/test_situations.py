@@ -46,7 +46,7 @@ def _padded(course: Course) -> None:
 
 
 def _bases(course: Course) -> str:
-    return course.exec("sh", "-c", f"ls -lin --time-style=full-iso {course.home}/hosts/1/instances/_base").stdout
+    return course.exec("sh", "-c", f"ls -lin --time-style=full-iso {course.home}/hosts/1/instances/_base/*[0-9a-f]").stdout
 
 
 @pytest.fixture(scope="module")
