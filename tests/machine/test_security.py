@@ -80,7 +80,7 @@ class Cloud:
             yield seen
             time.sleep(0.5)  # what is on its way
             process.terminate()
-            seen += process.communicate(timeout=20)[0].splitlines()
+            seen += filter(None, process.communicate(timeout=20)[0].splitlines())
 
     @contextmanager
     def rules(self, *wanted: str, who: str = "demo") -> Iterator[None]:
