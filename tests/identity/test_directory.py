@@ -248,3 +248,8 @@ def test_a_deleted_project_is_forgotten(admin: httpx.Client, running: Running) -
     assert httpx.get(f"{running.url}{V3}/auth/catalog", headers=token).status_code == 401
     assert admin.get(f"{V3}/users/{user['id']}").json()["user"]["default_project_id"] is None
     assert admin.get("/network/v2.0/security-groups", params={"project_id": project["id"]}).json()["security_groups"] == []
+
+
+def test_a_slash_at_the_end_changes_nothing(running: Running) -> None:
+    with running.http() as http:
+        assert [http.get(f"/identity/v3/{path}").status_code for path in ("projects/", "OS-TRUST/trusts/", "users/")] == [200, 200, 200]

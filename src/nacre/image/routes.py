@@ -81,4 +81,4 @@ METADEFS: tuple[Route, ...] = (
     Route("DELETE", f"{_TAGS}/{{name}}", metadefs.delete_entry, "delete_metadef_tag", status=204),
 )  # fmt: skip
 SERVICE = Service(name="image", type="image", prefix="/image", routes=ROUTES + METADEFS, rules=RULES, render_error=about.error, title="glance",
-                  forbidden="You are not authorized to complete {rule} action.")  # fmt: skip
+                  forbidden="You are not authorized to complete {rule} action.", strict=True)  # fmt: skip
