@@ -18,6 +18,18 @@ from nacre.core.config import Home, load
 from nacre.sandbox.face import Host, HostError
 
 PATIENCE = 900.0
+OPTIONS = """\
+[DEFAULT]
+enabled_backends = ["file:file", "second:file", "web:http"]
+
+[second]
+filesystem_store_datadir = "second"
+
+[import_filtering_opts]
+allowed_hosts = ["127.0.0.1"]
+allowed_ports = []
+"""
+"""Several stores, and images from the web server of the tests."""
 
 
 @dataclass
@@ -71,11 +83,12 @@ class Place:
 def throwaway(clone: Path, *, fake: bool, logs: Path) -> Iterator[Place]:
     """Raises Trouble. The logs of the cloud's processes are in `logs` afterwards."""
     path = Path(tempfile.mkdtemp(prefix="nacre-conformance-"))
-    path.chmod(0o755)
     up: subprocess.Popen[str] | None = None
     try:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
+        layout.claim(Home(path))
+        layout.write(path / "nacre.toml", OPTIONS, 0o600)
         print(f"Starting a cloud with {'a fake hypervisor' if fake else 'real guests'} ...", flush=True)
         words = [str(clone / "nacre"), "up", "--home", str(path), "--port", str(port), *(["--hypervisor", "fake"] if fake else [])]
         up = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)

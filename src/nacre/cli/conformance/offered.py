@@ -96,7 +96,8 @@ def _hosts(place: Place) -> int:
 
 def _image(place: Place) -> dict[str, bool]:
     methods = place.want("GET", "/image/v2/info/import")["import-methods"]["value"]
-    return {"import_image": bool(methods)}
+    stores = place.want("GET", "/image/v2/info/stores/detail")["stores"]
+    return {"import_image": bool(methods), "http_store_enabled": any(store["type"] == "http" for store in stores)}
 
 
 def _identity(place: Place) -> dict[str, bool]:

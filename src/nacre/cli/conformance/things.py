@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def _flavor(place: Place, name: str, memory: int) -> str:
 
 
 def _serve(place: Place, folder: Path, guest: Path) -> str:
-    """A web server beside the tests, with the guest's image in it; it ends with the run. Its address. Raises Trouble."""
+    """A web server beside the cloud's worker, who fetches, with the guest's image in it; it ends with the run. Its address. Raises Trouble."""
     files = folder / "www"
     files.mkdir(exist_ok=True)
     shutil.copyfile(guest, files / "guest.qcow2")
@@ -76,7 +77,8 @@ def _serve(place: Place, folder: Path, guest: Path) -> str:
         "os.dup2(os.open(os.devnull, os.O_WRONLY), 1), os.dup2(1, 2)\n"
         "server.serve_forever()\n"
     )
-    server = place.start([sys.executable, "-I", "-c", script, str(files)], {"PATH": os.environ["PATH"]}, writing)
+    server = subprocess.Popen([sys.executable, "-I", "-c", script, str(files)], stdin=subprocess.DEVNULL, stdout=writing)
+    place.helpers.append(server)
     os.close(writing)
     with os.fdopen(reading) as told:
         port = told.readline().strip()
