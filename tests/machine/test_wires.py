@@ -188,6 +188,7 @@ def test_security_groups_decide_and_cut_what_they_allowed(host: Host) -> None:
         client.stdin.flush()
         assert client.stdout.readline() == "two\n"
         host.settle(everything(PING, version=5))
+        host.revalidate()
         client.stdin.write("three\n")
         client.stdin.flush()
         assert select.select([client.stdout], [], [], 2)[0] == [], "the established connection ended"
@@ -251,6 +252,7 @@ def test_router_translates_both_ways_over_two_ranges(host: Host) -> None:
             found = host.within(name, "socat", "-T2", "-", "TCP:172.24.4.1:7000,connect-timeout=2")
             assert found.strip() == f"from {own}"
         host.settle(everything(*anything, version=7, router={ROUTER: [3, router()]}))
+        host.revalidate()
         assert not host.succeeds("ping", "-c", "1", "-W", "1", "172.24.4.50")
         assert host.within("a", "socat", "-T2", "-", "TCP:172.24.4.1:7000,connect-timeout=2").strip() == "from 172.24.4.100"
     finally:
@@ -326,6 +328,7 @@ def test_a_broken_document_stops_nobody_else(host: Host) -> None:
     wanted["port"][B] = [2, other]
     wanted["router"]["66666666-router"] = [1, {"admin_state_up": True}]
     applied = host.apply(wanted)
+    host.revalidate()
     assert applied["port"] == {A: 1, B: 2} and applied["router"] == {ROUTER: 1}
     assert applied["security_group"] == {GROUP: 8}
     assert not host.pings("a", "172.16.1.11"), "what cannot be understood allows nothing"
@@ -369,6 +372,7 @@ def test_two_hosts(host: Host, second: Host, kind: str) -> None:
         ssh = rule("ingress", protocol="tcp", port_range_min=22, port_range_max=22)
         other["security_group"] = {GROUP: [21, {"stateful": True, "rules": [*EGRESS, ssh]}]}
         second.settle(other)
+        second.revalidate()
         assert host.talks("a", c.address, 22) and not host.pings("a", c.address)
     finally:
         listener.terminate()

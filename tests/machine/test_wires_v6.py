@@ -93,12 +93,14 @@ def test_rules_of_ipv6_decide_and_cut(host: Host) -> None:
     host.settle(six("slaac", 2, PING6))
     assert host.pings("a", SLAAC["b"])
     host.settle(six("slaac", 3))
+    host.revalidate()
     assert not host.pings("a", SLAAC["b"])
     ssh = rule("ingress", ethertype="IPv6", protocol="tcp", port_range_min=22, port_range_max=22, remote_ip_prefix=f"{SLAAC['a']}/128")
     with host.begin("b", "timeout", "6", "socat", "-u", "TCP6-LISTEN:22,fork,reuseaddr", "OPEN:/dev/null"):
         time.sleep(0.3)
         assert not host.talks("a", f"[{SLAAC['b']}]", 22)
         host.settle(six("slaac", 4, ssh))
+        host.revalidate()
         assert host.talks("a", f"[{SLAAC['b']}]", 22) and not host.pings("a", SLAAC["b"])
         assert not host.talks(f"qrouter-{ROUTER}", f"[{SLAAC['b']}]", 22)
 
@@ -120,6 +122,7 @@ def test_a_removed_rule_ends_the_connection(host: Host) -> None:
             host.settle(six("slaac", 41, web))
             assert echoed(b"two", 5), "another rule's end is no matter to it"
             host.settle(six("slaac", 42, PING6))
+            host.revalidate()
             assert not echoed(b"three", 3)
         finally:
             client.kill()
@@ -196,6 +199,7 @@ def test_allowed_pairs_of_both_families(host: Host) -> None:
     host.settle(six("slaac", 9, *anything, a={"allowed_address_pairs": pairs}))
     assert reached() == [True, True]
     host.settle(six("slaac", 10, *anything))
+    host.revalidate()
     assert reached() == [False, False]
     for address in ("172.16.1.200/24", "2001:db8:1::200/64"):
         host.within("a", "ip", "address", "del", address, "dev", "eth0")
@@ -206,6 +210,7 @@ def test_port_security_off_switches_all_off(host: Host) -> None:
     host.within("a", "ip", "address", "add", "172.16.1.66/24", "dev", "eth0")
     host.within("a", "ip", "address", "add", "2001:db8:1::66/64", "dev", "eth0", "nodad")
     host.settle(six("slaac", 11, PING6, rule("ingress", protocol="icmp")))
+    host.revalidate()
     assert not host.pings("b", "172.16.1.66") and not host.pings("b", "2001:db8:1::66")
     host.settle(six("slaac", 12, PING6, rule("ingress", protocol="icmp"), a=open_a))
     host.within("b", "ip", "neigh", "flush", "all")

@@ -62,6 +62,12 @@ class Host:
             assert time.monotonic() < end, (applied, self.log.read_text()[-4000:])
             time.sleep(0.2)
 
+    def revalidate(self) -> None:
+        """Wait until the datapath has dropped what it remembered of older flows; the switch itself begins with it at once. The first of
+        two rounds may have begun before the change."""
+        for _ in range(2):
+            self.run("ovs-appctl", "revalidator/wait")
+
     def stop(self) -> None:
         if self.driver and self.driver.stdin and self.driver.stdout:
             self.driver.stdin.close()

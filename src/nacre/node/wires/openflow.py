@@ -3,7 +3,8 @@
 What was put is remembered, not read back: a bridge has many thousand flows and only we write the ones with our cookie. The memory is
 void when the switch restarts, which `SwitchSession` sees as the end of a connection to it, and when a bridge is made anew. Then, and
 at the start of the agent, everything wanted is put under a cookie of a new generation and in the same bundle older generations go:
-flows that were right are replaced by themselves, so nothing in flight is disturbed.
+flows that were right are replaced by themselves, so nothing in flight is disturbed. Until vswitchd's revalidators have run (it wakes them
+by itself, some ms) packets of a stream that was let through may still pass.
 """
 
 import contextlib
