@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 from starlette.datastructures import QueryParams
 
-from nacre.core import db
+from nacre.core import db, statements
 from nacre.core.errors import BadRequest
 
 
@@ -69,7 +69,7 @@ def take(conn: db.Conn, select: sa.Select[Any], table: sa.Table, page: Page, uni
         select = select.order_by(*(order if column.nullable else order[1:]))
     if page.limit is not None:
         select = select.limit(page.limit + 1)
-    rows = list(conn.execute(select))
+    rows = statements.rows(conn, select)
     more = page.limit is not None and len(rows) > page.limit
     rows = rows[: page.limit] if more else rows
     return (rows[::-1] if page.reverse else rows), more

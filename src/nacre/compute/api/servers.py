@@ -1,5 +1,6 @@
 """Handlers of servers, their metadata, tags, addresses and interfaces."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from nacre.compute import states
@@ -71,7 +72,7 @@ def _decoded(call: Call, name: str) -> Any:
     return text
 
 
-def _listed(call: Call, kind: str) -> tuple[list[Row], str | None]:
+def _listed(call: Call, kind: str, columns: Iterable[str]) -> tuple[list[Row], str | None]:
     filters, all_projects = _filters(call)
     if "changes-since" in filters and "changes-before" in filters and filters["changes-before"] < filters["changes-since"]:
         raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
@@ -79,18 +80,18 @@ def _listed(call: Call, kind: str) -> tuple[list[Row], str | None]:
         call.caller.require({"project_id": call.caller.project_id, "user_id": call.caller.user_id})
         return [], None
     page = paging.page_of(call.query, most=1000, keys=(("created_at", "desc"), ("number", "desc")), sortable=listing.SORTABLE)
-    rows, more = listing.listed(call.caller, page, filters, all_projects)
+    rows, more = listing.listed(call.caller, page, filters, all_projects, columns)
     return rows, paging.link(f"{call.url}/v2.1/{kind}", call.query, rows[-1].id) if more and rows else None
 
 
 def index(call: Call) -> dict[str, Any]:
-    rows, following = _listed(call, "servers")
+    rows, following = _listed(call, "servers", view.BASIC)
     return common.page("servers", [view.basic(row, call.url) for row in rows], following)
 
 
 def detail(call: Call) -> dict[str, Any]:
-    rows, following = _listed(call, "servers/detail")
     may = _may(call)
+    rows, following = _listed(call, "servers/detail", view.columns(call.version, may))
     shown = [view.detail(found, call.url, call.version, may, one=False) for found in listing.detailed(call.caller, rows)]
     return common.page("servers", shown, following)
 

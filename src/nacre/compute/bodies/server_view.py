@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from nacre.compute import states
@@ -12,7 +13,19 @@ from nacre.core import db
 from nacre.core.versions import Version
 
 EXTENDED, HOST_STATUS, HOST_UNKNOWN, SPECS = "extended", "host_status", "host_unknown", "specs"
+BASIC = ("id", "name")
+_COLUMNS = (
+    *BASIC, "project_id", "user_id", "meta", "host", "created_at", "updated_at", "vm_state", "task_state", "access_ip_v4", "access_ip_v6",
+    "disk_config", "config_drive", "key_name", "image_id", "flavor_id", "flavor", "availability_zone", "launched_at", "terminated_at", "fault",
+    "number", "hostname", "launch_index", "reservation_id", "root_device_name", "locked_by", "locked_reason", "description", "group_id",
+    "trusted_image_certificates", "pinned_availability_zone",
+)
 _PROGRESS = ("ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING")
+
+
+def columns(version: Version, may: Collection[str]) -> tuple[str, ...]:
+    """What `detail` reads of a server's row."""
+    return (*_COLUMNS, "user_data") if EXTENDED in may and version >= (2, 3) else _COLUMNS
 
 
 def links(url: str, server_id: str) -> list[dict[str, str]]:
@@ -35,9 +48,10 @@ def addresses(found: Detail) -> dict[str, list[dict[str, Any]]]:
     return shown
 
 
-def host_id(row: db.Row) -> str:
+@lru_cache(1000)
+def host_id(project_id: str, host: str | None) -> str:
     """What a project may know of the host: equal for servers on the same host."""
-    return hashlib.sha224(f"{row.project_id}{row.host}".encode()).hexdigest() if row.host else ""
+    return hashlib.sha224(f"{project_id}{host}".encode()).hexdigest() if host else ""
 
 
 def detail(found: Detail, url: str, version: Version, may: Collection[str], *, one: bool = True) -> dict[str, Any]:
@@ -46,7 +60,7 @@ def detail(found: Detail, url: str, version: Version, may: Collection[str], *, o
     status = states.status(row.vm_state, row.task_state)
     shown: dict[str, Any] = {
         "id": row.id, "name": row.name, "links": links(url, row.id), "status": status, "tenant_id": row.project_id, "user_id": row.user_id,
-        "metadata": row.meta, "hostId": host_id(row), "created": stamp(row.created_at), "updated": stamp(row.updated_at),
+        "metadata": row.meta, "hostId": host_id(row.project_id, row.host), "created": stamp(row.created_at), "updated": stamp(row.updated_at),
         "addresses": {} if row.vm_state == states.BUILDING else addresses(found), "accessIPv4": row.access_ip_v4 or "",
         "accessIPv6": row.access_ip_v6 or "", "OS-DCF:diskConfig": row.disk_config, "config_drive": row.config_drive, "key_name": row.key_name,
         "image": {"id": row.image_id, "links": [{"rel": "bookmark", "href": f"{url}/images/{row.image_id}"}]} if row.image_id else "",
@@ -66,7 +80,8 @@ def detail(found: Detail, url: str, version: Version, may: Collection[str], *, o
         shown["security_groups"] = [{"name": name} for name in groups]
     if EXTENDED in may:
         shown |= _extended(found, version)
-    return shown | _since(found, version, may, one)
+    shown |= _since(found, version, may, one)
+    return shown
 
 
 def changed(shown: dict[str, Any], version: Version) -> dict[str, Any]:

@@ -46,12 +46,12 @@ class Detail:
     hypervisor: str | None
 
 
-def listed(caller: Caller, page: paging.Page, filters: Mapping[str, Any], all_projects: bool) -> tuple[list[db.Row], bool]:
-    """Servers that match `filters` (wire names, values as decoded by the api) of the caller's project, or of all."""
+def listed(caller: Caller, page: paging.Page, filters: Mapping[str, Any], all_projects: bool, columns: Iterable[str]) -> tuple[list[db.Row], bool]:
+    """`columns` of the servers that match `filters` (wire names, values as decoded by the api) of the caller's project, or of all."""
     caller.require({"project_id": caller.project_id, "user_id": caller.user_id})
     if all_projects:
         caller.require({}, rule=f"{caller.rule}:get_all_tenants")
-    query = sa.select(table)
+    query = sa.select(*(table.c[name] for name in columns))
     if not all_projects:
         mine = table.c.project_id == caller.project_id if caller.project_id else table.c.user_id == caller.user_id
         query = query.where(mine)

@@ -23,7 +23,7 @@ from nacre.network.service.records import Record
 from nacre.network.tables import security
 from nacre.network.tables.routing import floating_ips, interfaces
 from nacre.network.tables.security import members
-from nacre.network.tables.wires import addresses, bindings, dhcp_servers, networks, ports, subnets
+from nacre.network.tables.wires import addresses, bindings, dhcp_servers, networks, port_status, ports, subnets
 
 OWNER = "compute:nova"
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -80,7 +80,7 @@ def ports_for_server(tx: db.Tx, caller: Caller, server_id: str, requested: Reque
             secured = network["port_security_enabled"]
             new = NewPort(project, OWNER, server_id, _fixed(one), None, inside if secured else [], secured, "", {**device, "goes_with_server": True})
             found.append(_make(tx, network, new))
-    ready = _ports(tx, PORT.chosen.rows(tx, ids=found))
+    ready = _ports(tx, _CHOSEN.rows(tx, ids=found))
     return sorted(ready, key=lambda port: found.index(port.id))
 
 
@@ -229,30 +229,31 @@ def attached(conn: db.Conn) -> list[tuple[str, str, str | None]]:
 
 
 def port_of(conn: db.Conn, port_id: str) -> Port | None:
-    return next(iter(_ports(conn, PORT.chosen.rows(conn, ids=[port_id]))), None)
+    return next(iter(_ports(conn, _CHOSEN.rows(conn, ids=[port_id]))), None)
 
 
-_OF_SERVERS = Statement(PORT.select().where(ports.c.device_id.in_(given_list("ids")), ATTACHED)
-                        .order_by(ports.c.attached, ports.c.created_at, ports.c.id))  # fmt: skip
-_NETWORKS = Statement(sa.select(networks.c.id, networks.c.name, networks.c.mtu).where(networks.c.id.in_(given_list("ids"))))
-_GROUPS = Statement(sa.select(security.groups.c.id, security.groups.c.name).where(security.groups.c.id.in_(given_list("ids"))))
-_FLOATING = Statement(sa.select(floating_ips).where(floating_ips.c.port_id.in_(given_list("ids"))))
+_SHOWN = sa.select(*(ports.c[name] for name in ("id", "network_id", "mac_address", "admin_state_up", "device_id", "device_tag")),
+                   networks.c.name.label("network_name"), networks.c.mtu, port_status().label("status")).join_from(
+    ports, networks, networks.c.id == ports.c.network_id)  # fmt: skip
+_CHOSEN = Statement(_SHOWN.where(ports.c.id.in_(given_list("ids"))))
+_OF_SERVERS = Statement(_SHOWN.where(ports.c.device_id.in_(given_list("ids")), ATTACHED).order_by(ports.c.attached, ports.c.created_at, ports.c.id))
+_FIXED = Statement(sa.select(addresses.c.port_id, addresses.c.subnet_id, addresses.c.address).where(
+    addresses.c.port_id.in_(given_list("ids"))).order_by(addresses.c.position))  # fmt: skip
+_GROUPS = Statement(sa.select(members.c.port_id, security.groups.c.name).join(security.groups, security.groups.c.id == members.c.group_id)
+                    .where(members.c.port_id.in_(given_list("ids"))).order_by(members.c.position))  # fmt: skip
+_FLOATING = Statement(sa.select(floating_ips.c.port_id, floating_ips.c.fixed_ip_address, floating_ips.c.address).where(
+    floating_ips.c.port_id.in_(given_list("ids"))))  # fmt: skip
 
 
 def _ports(conn: db.Conn, rows: Sequence[db.Row]) -> list[Port]:
-    wanted = PORT.complete(conn, rows)
-    mine = {row.id: row for row in _NETWORKS.rows(conn, ids={row.network_id for row in rows})}
-    names = {row.id: row.name for row in _GROUPS.rows(conn, ids={id_ for port in wanted for id_ in port["security_groups"]})}
-    floating: dict[str, dict[str, str]] = {}
-    for row in _FLOATING.rows(conn, ids=[row.id for row in rows]):
-        floating.setdefault(row.port_id, {})[row.fixed_ip_address] = row.address
+    fixed, names, floating = (records.grouped(conn, select, "port_id", [row.id for row in rows]) for select in (_FIXED, _GROUPS, _FLOATING))
     return [Port(
-        id=port["id"], network_id=port["network_id"], network_name=mine[port["network_id"]].name, mac_address=port["mac_address"],
-        tap=f"tap{port['id'][:11]}", mtu=mine[port["network_id"]].mtu, fixed_ips=tuple(port["fixed_ips"]),
-        floating_ips=floating.get(port["id"], {}), status=port["status"], admin_state_up=port["admin_state_up"],
-        security_groups=tuple(names[id_] for id_ in port["security_groups"]), device_id=port["device_id"],
-        device_tag=port["device_tag"],
-    ) for port in wanted]  # fmt: skip
+        id=row.id, network_id=row.network_id, network_name=row.network_name, mac_address=row.mac_address, tap=f"tap{row.id[:11]}", mtu=row.mtu,
+        fixed_ips=tuple({"subnet_id": one.subnet_id, "ip_address": one.address} for one in fixed[row.id]),
+        floating_ips={one.fixed_ip_address: one.address for one in floating[row.id]}, status=row.status,
+        security_groups=tuple(one.name for one in names[row.id]), admin_state_up=row.admin_state_up, device_id=row.device_id,
+        device_tag=row.device_tag,
+    ) for row in rows]  # fmt: skip
 
 
 _ATTACHED = Statement(sa.select(ports.c.id, ports.c.network_id).where(ports.c.device_id == given("server"), ATTACHED)
