@@ -40,6 +40,9 @@ from nacre.core.versions import ALWAYS, Body, Microversions, Version
 PUBLIC = "public"
 SIGNED = "signed"
 MAX_BODY = 1 << 20
+MAX_UNKNOWN = 112 << 10
+"""The same where nobody has to be known, as oslo.middleware has it."""
+_SHORT = 16 << 10
 PATIENCE = 60.0
 # A disk or a machine that has no more to give for the moment.
 _PASSING = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
@@ -273,10 +276,12 @@ class App:
             if any(route.method == method for route, _ in rows):
                 raise NotFound("The resource could not be found.")
             raise MethodNotAllowed("The method is not allowed for this resource.")
-        raw = b"" if serving[0][0].stream else await _read(request)
+        needed = any(route.rule not in (PUBLIC, SIGNED) for route, _ in serving)
+        known = await self._in_thread(lambda: self._caller(request, request_id, True)) if needed and _is_long(request) else None
+        raw = b"" if serving[0][0].stream else await _read(request, MAX_BODY if needed else MAX_UNKNOWN)
 
         def work() -> Call | Response:
-            caller = self._caller(request, request_id, any(route.rule not in (PUBLIC, SIGNED) for route, _ in serving))
+            caller = known or self._caller(request, request_id, needed)
             route, names = _by_action(serving, rows, raw) if serving[0][0].action else serving[0]
             caller.service, caller.rule, caller.forbidden = service.name, route.rule, service.forbidden
             body = route.body.decode(_wire(route, raw, request), version) if route.body is not None else None
@@ -343,11 +348,17 @@ def _wire(route: Route, raw: bytes, request: Request) -> bytes:
     return raw
 
 
-async def _read(request: Request) -> bytes:
+def _is_long(request: Request) -> bool:
+    """Whether the body may be more than one holds for a caller who is not known yet."""
+    length = request.headers.get("content-length", "0")
+    return "transfer-encoding" in request.headers or not length.isdecimal() or int(length) > _SHORT
+
+
+async def _read(request: Request, most: int) -> bytes:
     parts, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY:
+        if size > most:
             raise TooLarge("Request body is too large.")
         parts.append(chunk)
     return b"".join(parts)
