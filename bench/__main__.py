@@ -19,8 +19,11 @@ from typing import Any
 
 from endpoint import CLONE, Credentials, Endpoint, Own, Trouble, own
 from load import Unreachable
-from scenarios import SCENARIOS, Bench, Row
+from many import many
+from scenarios import SCENARIOS as ONES
+from scenarios import Bench, Row
 
+SCENARIOS = {**ONES, "many": many}
 QUICK = ("memory", "validate", "servers-detail", "burst")
 PORT = 16380
 COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "cpu_ms")
