@@ -145,13 +145,14 @@ _MULTIPLIERS = {"ServerGroupWeigher": 10.0}  # what was asked for by name counts
 ALWAYS = ("ResourcesFilter", "AvailabilityZoneFilter", "ServerGroupAffinityFilter", "ServerGroupAntiAffinityFilter")
 
 
-def named(request: Request) -> Collection[str]:
+def named(request: Request, filters: Sequence[str]) -> Collection[str]:
     """The hosts that the request is about: if they will not do, seldom others will."""
     if request.host is not None:
         return {request.host}
-    same = {request.hosts_of[i] for i in words(request.hints.get("same_host")) if i in request.hosts_of}
+    same = words(request.hints.get("same_host")) if "SameHostFilter" in filters else []
     group = request.group
-    return same or (set(group.others) if group is not None and group.policy in ("affinity", "soft-affinity") else ())
+    near = group.others if group is not None and group.policy in ("affinity", "soft-affinity") else ()
+    return {request.hosts_of[i] for i in same if i in request.hosts_of} or set(near)
 
 
 def choose(hosts: Sequence[Host], request: Request, filters: Sequence[str], weighers: Sequence[str] = tuple(WEIGHERS)) -> Choice:

@@ -1,6 +1,6 @@
 """Where a server goes: what `plan` decides on is read here, of as few hosts as do.
 
-A decision looks first at the hosts that the request names (by name, or by servers to be with), then at hosts with room, 64 that chance
+A decision looks first at the hosts that the request names (by name, or by servers to be with), then at hosts with room, 32 that chance
 picks and then more, until one of them may take the server: it costs the same among a hundred hosts and among ten thousand. Only when none
 may, every host is read, so that each has its reason told.
 
@@ -33,7 +33,7 @@ def resources(row: db.Row) -> dict[str, int]:
 def decide(conn: db.Conn, row: db.Row, filters: Sequence[str], left: explanation.Refused) -> Decision:
     """`left`: hosts that are not asked (any more), and why."""
     request, looked = request_of(conn, row, left), list[plan.Host]()
-    for offers in _first_looks(conn, request):
+    for offers in _first_looks(conn, request, filters):
         looked += _hosts(conn, offers)
         choice = plan.choose(looked, request, filters)
         if choice.candidates:
@@ -41,8 +41,8 @@ def decide(conn: db.Conn, row: db.Row, filters: Sequence[str], left: explanation
     return Decision(request, plan.choose(hosts(conn, request.resources), request, filters))
 
 
-def _first_looks(conn: db.Conn, request: plan.Request) -> Iterator[list[placement.Candidate]]:
-    if named := plan.named(request):
+def _first_looks(conn: db.Conn, request: plan.Request, filters: Sequence[str]) -> Iterator[list[placement.Candidate]]:
+    if named := plan.named(request, filters):
         yield placement.candidates(conn, request.resources, _ids(conn, named))
     yield from placement.with_room(conn, request.resources)
 

@@ -17,7 +17,7 @@ from nacre.placement import tables
 from nacre.placement.plan import Inventory, Resources, refusals
 from nacre.placement.service import search
 
-FIRST, MOST = 64, 256
+FIRST, MOST = 32, 256
 _FIELDS = ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")
 
 

@@ -20,7 +20,8 @@ _offer, _held = tables.inventories.c, tables.allocations.c
 
 def can_give(resource: str, amount: Any) -> sa.ColumnElement[bool]:
     """The provider offers the class, and one consumer may have so much more of it."""
-    used = sa.select(sa.func.coalesce(sa.func.sum(_held.used), 0)).where(_held.provider_id == providers.c.id, _held.resource_class == resource)
+    held = (_held.provider_id == _offer.provider_id, _held.resource_class == resource)
+    used = sa.select(sa.func.coalesce(sa.func.sum(_held.used), 0)).where(*held).correlate(tables.inventories)
     return sa.exists().where(
         _offer.provider_id == providers.c.id, _offer.resource_class == resource, _offer.min_unit <= amount, _offer.max_unit >= amount,
         sa.cast(amount, sa.Integer) % _offer.step_size == 0,
