@@ -6,6 +6,7 @@ Loads are run for `pace` seconds each, at 1, 10 and 16 connections that are kept
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,9 +195,41 @@ def start(bench: Bench) -> Iterator[Row]:
         yield Row("start: stopped -> every endpoint answers", bench.own.started, "s")
 
 
+def placement(bench: Bench) -> Iterator[Row]:
+    """Lists of resource providers, and one shown: 100 of them; in a cloud of our own 10,000."""
+    path, made = urlsplit(bench.to.url("placement", "/resource_providers")).path, list[str]()
+    headers = {"x-auth-token": bench.to.token, "content-type": "application/json", "openstack-api-version": "placement 1.20"}
+
+    def make(number: int) -> load.Request:
+        made.append(str(uuid.uuid4()))
+        return load.Request("POST", path, headers, json.dumps({"name": f"bench-{made[-1]}", "uuid": made[-1]}).encode(), (200,))
+
+    try:
+        for count in (100, 10_000) if bench.own is not None else (100,):
+            bench.load("POST provider", make, "placement", (8, False), count=count - len(made))
+            for name, query in ((f"show provider of {count}", f"/{made[0]}"), (f"list {count} providers", "")):
+                yield from bench.reads(name, "placement", f"/resource_providers{query}", ((1, False), (16, False)))
+    finally:
+        bench.load("DELETE provider", lambda n: load.Request("DELETE", f"{path}/{made[n]}", headers, b"", (204,)), "placement", (8, False),
+                   count=len(made))  # fmt: skip
+
+
+def scheduling(bench: Bench) -> Iterator[Row]:
+    """This clone's scheduler by itself, among 1,000 and 10,000 hosts; it needs no cloud, and nobody else's can be asked."""
+    if bench.own is None:
+        return
+    from scheduling import measured
+
+    for count in (1000, 10_000):
+        for found in measured(count, 500):
+            p50, p95, p99 = (found.seconds[int(len(found.seconds) * share)] * 1000 for share in (0.5, 0.95, 0.99))
+            yield Row(found.name, p50, "ms", p50_ms=p50, p95_ms=p95, p99_ms=p99, cpu_ms=found.cpu_ms, requests=len(found.seconds))
+
+
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "start": start, "memory": memory, "token": token, "validate": validate, "lists": lists, "servers-detail": servers_detail, "show": show,
     "create": create, "burst": burst, "network": network, "image": image,
+    "placement": placement, "scheduling": scheduling,
 }  # fmt: skip
 
 

@@ -100,6 +100,16 @@ def test_the_emptiest_host_first_and_at_most_five() -> None:
     assert [h.name for h in plan.choose(hosts, plan.Request({}), FILTERS).candidates] == ["h7", "h6", "h5", "h4", "h3"]
 
 
+@pytest.mark.parametrize(("request_", "filters", "first"), [
+    (plan.Request({}), (), set()), (plan.Request({}, host="b", group=plan.Group("affinity", 1, {"a": 1})), (), {"b"}),
+    (plan.Request({}, hints={"same_host": ["x", "y"]}, hosts_of={"x": "a"}), ("SameHostFilter",), {"a"}),
+    (plan.Request({}, hints={"same_host": "x"}, hosts_of={"x": "a"}), (), set()),
+    (plan.Request({}, group=plan.Group("soft-affinity", 1, {"a": 1, "b": 2})), (), {"a", "b"}),
+    (plan.Request({}, group=plan.Group("anti-affinity", 1, {"a": 1})), (), set())])  # fmt: skip
+def test_the_hosts_that_a_request_is_about(request_: plan.Request, filters: tuple[str, ...], first: set[str]) -> None:
+    assert set(plan.named(request_, filters)) == first
+
+
 def test_hints_and_a_host_by_name() -> None:
     hosts = [host("a"), host("b")]
     there = {"x": "a"}

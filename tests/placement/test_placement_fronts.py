@@ -1,6 +1,8 @@
 """Claims: decisions in tables, and many claimers at once on one database."""
 
+import random
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +65,30 @@ def test_a_claim_needs_the_generation_that_was_read(db: Database) -> None:
         placement.release(tx, "c1")
     with db.read() as conn:
         assert placement.candidates(conn, {"VCPU": 4})[0].missing == ()
+
+
+def test_with_room_is_what_has_no_refusal(db: Database) -> None:
+    """Whatever is offered and held: SQL finds those that the table of refusals leaves, each once, wherever the ring begins."""
+    dice = random.Random(7)
+    with db.write(WHO) as tx:
+        for number in range(300):
+            offers = {name: {"total": dice.randint(1, 12), "reserved": dice.choice((0, 0, 1, 13)), "min_unit": dice.choice((1, 1, 2)),
+                             "max_unit": dice.choice((99, 99, 2)), "step_size": dice.choice((1, 1, 2)),
+                             "allocation_ratio": dice.choice((1.0, 0.7, 1.5))}
+                      for name in ("VCPU", "DISK_GB") if dice.random() < 0.9}  # fmt: skip
+            provider = str(uuid.UUID(int=dice.getrandbits(128)))
+            placement.set_inventory(tx, provider, f"host-{number}", offers)
+            for name in offers:
+                for _ in range(dice.randint(0, 2)):
+                    (seen,) = placement.candidates(tx, {name: 2}, [provider])
+                    placement.claim(tx, ids.uuid(), provider, seen.generation, {name: 2}, **ONE)
+    with db.read() as conn:
+        for wanted in ({"VCPU": 1}, {"VCPU": 2, "DISK_GB": 3}, {"VCPU": 4, "DISK_GB": 0}, {"DISK_GB": 30}, {"MEMORY_MB": 1}, {}):
+            expected = {each.provider_id for each in placement.candidates(conn, wanted) if not each.missing}
+            for _ in range(3):
+                found = [each.provider_id for batch in placement.with_room(conn, wanted) for each in batch]
+                assert len(found) == len(set(found)) and set(found) == expected, wanted
+        assert len({next(placement.with_room(conn, {"VCPU": 1}))[0].provider_id for _ in range(9)}) > 1
 
 
 def test_an_unchanged_report_changes_nothing(db: Database) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.compute import states, tables
-from nacre.compute.tasks import resources
+from nacre.compute.scheduling import resources
 from nacre.core import nodes, tasks
 from nacre.image import tables as images
 from nacre.network.service import quotas

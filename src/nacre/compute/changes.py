@@ -11,8 +11,9 @@ from typing import Any
 
 from nacre import image as images
 from nacre import network, placement
-from nacre.compute import plan, states, tables
-from nacre.compute.tasks import GUEST_SECONDS, IMAGE_SECONDS, POWER_SECONDS, UNDO_SECONDS, fault, finish, hosts, mine, resources, spec
+from nacre.compute import plan, scheduling, states, tables
+from nacre.compute.scheduling import resources
+from nacre.compute.tasks import GUEST_SECONDS, IMAGE_SECONDS, POWER_SECONDS, UNDO_SECONDS, fault, finish, mine, spec
 from nacre.core import db, journal, nodes
 from nacre.core.tasks import Run, StepFailed, task
 
@@ -97,7 +98,7 @@ def _claim(tx: db.Tx, run: Run, flavor: Mapping[str, Any]) -> dict[str, Any]:
         raise StepFailed("The server is not on a host.")
     before, after = resources(row), resources(SimpleNamespace(flavor=flavor))  # type: ignore[arg-type]
     both = {name: max(before[name], after[name]) for name in after}
-    host = next((each for each in hosts(tx, {name: both[name] - before[name] for name in both}) if each.name == row.host), None)
+    host = scheduling.host_named(tx, row.host, {name: both[name] - before[name] for name in both})
     if host is None or not placement.claim(tx, row.id, host.provider_id, host.generation, both, project_id=row.project_id, user_id=row.user_id):
         missing = "; ".join(host.missing) if host is not None and host.missing else "there is not enough room for the new flavor"
         raise StepFailed(plan.no_valid_host(plan.Choice((), {row.host: ("ResourcesFilter", missing)})))
@@ -123,7 +124,8 @@ def _unclaim(tx: db.Tx, run: Run, flavor: Mapping[str, Any]) -> None:
 
 def _hold(tx: db.Tx, row: db.Row, flavor: Mapping[str, Any]) -> None:
     wanted = resources(SimpleNamespace(flavor=flavor))  # type: ignore[arg-type]
-    host = next(each for each in hosts(tx, wanted) if each.name == row.host)
+    host = scheduling.host_named(tx, row.host, wanted)
+    assert host is not None
     placement.claim(tx, row.id, host.provider_id, host.generation, wanted, project_id=row.project_id, user_id=row.user_id)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre import image, network, placement
-from nacre.compute import repair, states, tables, tasks
+from nacre.compute import repair, scheduling, states, tables, tasks
 from nacre.core import clock, db, journal, nodes
 from nacre.core import tasks as durable
 from nacre.core.caller import System
@@ -225,8 +225,8 @@ def _claim(server_id: str) -> Repair:
             row = tables.locked(tx, server_id)
             if row is None or row.host is None or row.task_state is not None:
                 return
-            wanted = tasks.resources(row)
-            host = next((one for one in tasks.hosts(tx, wanted) if one.name == row.host), None)
+            wanted = scheduling.resources(row)
+            host = scheduling.host_named(tx, row.host, wanted)
             owner = {"project_id": row.project_id, "user_id": row.user_id}
             if host is None or not placement.claim(tx, row.id, host.provider_id, host.generation, wanted, **owner):
                 raise durable.StepFailed(f"host {row.host} has no room that is not taken: " + "; ".join(host.missing if host else ()))

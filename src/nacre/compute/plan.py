@@ -5,7 +5,7 @@ A weigher gives a number, the highest sum (each normalised over the hosts that a
 configured (`[filter_scheduler] enabled_filters`, upstream's names).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,8 @@ class Host:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be placed. `image`: its properties; `zone`, `host`: asked for by name, None: any."""
+    """What is to be placed. `image`: its properties; `zone`, `host`: asked for by name, None: any; `left`: host -> (filter, reason) that
+    is known already."""
 
     resources: Mapping[str, int]
     image: Mapping[str, Any] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Request:
     hints: Mapping[str, Any] = field(default_factory=dict)
     hosts_of: Mapping[str, str] = field(default_factory=dict)
     group: "Group | None" = None
+    left: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,17 @@ def _zone(host: Host, request: Request) -> str | None:
     return f"it is in availability zone {host.zone}, not {request.zone}" if request.zone and host.zone != request.zone else None
 
 
-def _named(value: Any) -> list[str]:
+def words(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [str(item) for item in value or ()]
 
 
 def _same_host(host: Host, request: Request) -> str | None:
-    wanted = _named(request.hints.get("same_host"))
+    wanted = words(request.hints.get("same_host"))
     return "no server of same_host is on it" if wanted and not any(request.hosts_of.get(i) == host.name for i in wanted) else None
 
 
 def _different_host(host: Host, request: Request) -> str | None:
-    there = [i for i in _named(request.hints.get("different_host")) if request.hosts_of.get(i) == host.name]
+    there = [i for i in words(request.hints.get("different_host")) if request.hosts_of.get(i) == host.name]
     return f"server {there[0]} of different_host is on it" if there else None
 
 
@@ -143,11 +145,24 @@ _MULTIPLIERS = {"ServerGroupWeigher": 10.0}  # what was asked for by name counts
 ALWAYS = ("ResourcesFilter", "AvailabilityZoneFilter", "ServerGroupAffinityFilter", "ServerGroupAntiAffinityFilter")
 
 
+def named(request: Request, filters: Sequence[str]) -> Collection[str]:
+    """The hosts that the request is about: if they will not do, seldom others will."""
+    if request.host is not None:
+        return {request.host}
+    same = words(request.hints.get("same_host")) if "SameHostFilter" in filters else []
+    group = request.group
+    near = group.others if group is not None and group.policy in ("affinity", "soft-affinity") else ()
+    return {request.hosts_of[i] for i in same if i in request.hosts_of} or set(near)
+
+
 def choose(hosts: Sequence[Host], request: Request, filters: Sequence[str], weighers: Sequence[str] = tuple(WEIGHERS)) -> Choice:
     """The hosts that could take the request, best first, and why the others cannot. Unknown filter names raise KeyError."""
     names = tuple(dict.fromkeys((*filters, *ALWAYS)))
     fits, refused = [], {}
     for host in hosts:
+        if host.name in request.left:
+            refused[host.name] = request.left[host.name]
+            continue
         if request.host is not None and host.name != request.host:
             refused[host.name] = ("ForcedHost", f"host {request.host} was asked for")
             continue

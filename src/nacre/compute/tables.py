@@ -6,7 +6,7 @@ with them, so a task that lost the server to a later verb (a delete, a hard rebo
 by the claim (task create) and its undo; `server_seen` only by node reports.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -178,6 +178,8 @@ _TAGS = Statement(sa.select(server_tags).where(server_tags.c.server_id.in_(given
 _USAGE = Statement(sa.select(sa.func.count(), sa.func.sum(servers.c.vcpus), sa.func.sum(servers.c.memory_mb)).where(
     servers.c.project_id == given("project"), servers.c.deleted_at.is_(None)))  # fmt: skip
 _COMPUTE_HOSTS = Statement(sa.select(compute_hosts))
+_flags = sa.select(compute_hosts.c.host, compute_hosts.c.disabled, compute_hosts.c.disabled_reason, compute_hosts.c.forced_down)
+_SOME_HOSTS = Statement(_flags.where(compute_hosts.c.host.in_(given_list("names"))))
 
 
 def by_id(conn: db.Conn, server_id: str, *, deleted: bool = False) -> db.Row | None:
@@ -246,6 +248,7 @@ def usage(conn: db.Conn, project_id: str) -> dict[str, int]:
     return {"instances": int(count or 0), "cores": int(cores or 0), "ram": int(ram or 0)}
 
 
-def disabled_hosts(conn: db.Conn) -> Mapping[str, db.Row]:
-    """host -> its row of flags."""
-    return {row.host: row for row in _COMPUTE_HOSTS.rows(conn)}
+def disabled_hosts(conn: db.Conn, names: Collection[str] | None = None) -> Mapping[str, db.Row]:
+    """host (of `names`) -> its row of flags."""
+    rows = _COMPUTE_HOSTS.rows(conn) if names is None else _SOME_HOSTS.rows(conn, names=list(names))
+    return {row.host: row for row in rows}

@@ -1,6 +1,6 @@
 """What takes more than one step: create, delete, and the power verbs.
 
-create   schedule (plan on a snapshot; claim, ports and host's document in one transaction) -> the image lies on the node -> the guest
+create   schedule (decided on a snapshot; claim, ports and host's document in one transaction) -> the image lies on the node -> the guest
          exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it, or dies before the guest is told to
          run, is left for the next best one, five hosts at most. A failure takes all of it back and leaves ERROR with a fault; a guest that
          could not be taken away now gets a tombstone, which its host finds whenever it comes back.
@@ -13,13 +13,16 @@ and a reset by an administrator leaves the states to nobody.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from nacre import network, placement
-from nacre.compute import explanation, plan, states, tables
+from nacre.compute import explanation, plan, scheduling, states, tables
 from nacre.core import db, journal, nodes
 from nacre.core.errors import Conflict
 from nacre.core.tasks import Cancelled, HostDown, Run, StepFailed, steps_of, task
@@ -27,78 +30,8 @@ from nacre.core.timeline import without_hosts
 
 IMAGE_SECONDS, GUEST_SECONDS, WIRES_SECONDS, POWER_SECONDS = 900.0, 300.0, 120.0, 120.0
 UNDO_SECONDS = 60.0
-ATTEMPTS = 5
+ATTEMPTS, UNWIRED = 5, 25
 log = logging.getLogger("nacre.compute")
-
-
-def resources(row: db.Row) -> dict[str, int]:
-    """What a server takes of its host, by resource class."""
-    flavor = row.flavor
-    return {"VCPU": flavor["vcpus"], "MEMORY_MB": flavor["memory_mb"],
-            "DISK_GB": flavor["root_gb"] + flavor["ephemeral_gb"] + -(-flavor["swap_mb"] // 1024)}  # fmt: skip
-
-
-def hosts(conn: db.Conn, wanted: Mapping[str, int]) -> list[plan.Host]:
-    """The snapshot that the scheduler decides on."""
-    flags, rows = tables.disabled_hosts(conn), {row.id: row for row in nodes.all_hosts(conn)}
-    count = sa.select(tables.servers.c.host, sa.func.count()).where(tables.servers.c.deleted_at.is_(None)).group_by(tables.servers.c.host)
-    held = {row[0]: row[1] for row in conn.execute(count)}
-    found = []
-    for offer in placement.candidates(conn, wanted):
-        row = rows.get(offer.provider_id)
-        flag = flags.get(row.name) if row is not None else None
-        if row is None or flag is None:
-            continue
-        free = {name: i.total * i.allocation_ratio - i.reserved - offer.usages.get(name, 0) for name, i in offer.inventories.items()}
-        found.append(plan.Host(row.name, offer.provider_id, offer.generation, nodes.alive(row) and not flag.forced_down,
-                               *tables.disabled(row, flag), tables.ZONE, offer.missing, free, row.seen, held.get(row.name, 0)))  # fmt: skip
-    return found
-
-
-def request_of(conn: db.Conn, row: db.Row) -> plan.Request:
-    """What is to be placed for a server."""
-    named = [i for hint in ("same_host", "different_host") for i in _named(row.hints.get(hint))]
-    query = sa.select(tables.servers.c.id, tables.servers.c.host).where(tables.servers.c.id.in_(named), tables.servers.c.host.is_not(None))
-    return plan.Request(resources(row), row.image.get("properties", {}), row.pinned_availability_zone, row.wanted_host, row.hints,
-                        {found.id: found.host for found in conn.execute(query)} if named else {}, _group(conn, row))  # fmt: skip
-
-
-def rooms(conn: db.Conn, wanted: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """host -> resource class -> the most that one server may take of it."""
-    names = {row.id: row.name for row in nodes.all_hosts(conn)}
-    return {names[offer.provider_id]: {name: min(i.capacity - offer.usages.get(name, 0), i.max_unit) for name, i in offer.inventories.items()}
-            for offer in placement.candidates(conn, wanted) if offer.provider_id in names}  # fmt: skip
-
-
-def smallest_change(conn: db.Conn, run: Run, row: db.Row, refused: explanation.Refused) -> tuple[str, str]:
-    """(for the owner, for the administrator) what would make a host take the server."""
-    request = request_of(conn, row)
-    there = hosts(conn, request.resources)
-    return explanation.smallest(there, request, run.cloud.config.filter_scheduler.enabled_filters, rooms(conn, request.resources), refused)
-
-
-def _choose(conn: db.Conn, run: Run, row: db.Row, tried: Mapping[str, str]) -> plan.Choice:
-    """`tried`: host -> why it could not."""
-    request = request_of(conn, row)
-    choice = plan.choose(hosts(conn, request.resources), request, run.cloud.config.filter_scheduler.enabled_filters)
-    left = tuple(host for host in choice.candidates if host.name not in tried)
-    return plan.Choice(left, {**choice.refused, **{host: ("RetryFilter", why) for host, why in tried.items()}})
-
-
-def _group(conn: db.Conn, row: db.Row) -> plan.Group | None:
-    """Its server group."""
-    if row.group_id is None:
-        return None
-    group = conn.execute(sa.select(tables.server_groups).where(tables.server_groups.c.id == row.group_id)).first()
-    if group is None:
-        return None
-    c = tables.servers.c
-    others = sa.select(c.host, sa.func.count()).where(c.group_id == row.group_id, c.id != row.id, c.host.is_not(None), c.deleted_at.is_(None))
-    return plan.Group(group.policy, int(group.rules.get("max_server_per_host", 1)), {row[0]: row[1] for row in conn.execute(others.group_by(c.host))})
-
-
-def _named(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(item) for item in value or ()]
 
 
 def spec(row: db.Row, ports: Any) -> dict[str, Any]:
@@ -121,35 +54,76 @@ def _named_by_hash(image: Mapping[str, Any]) -> dict[str, Any]:
 # create
 
 
-def _schedule(tx: db.Tx, run: Run, first: plan.Choice, tried: Mapping[str, str]) -> dict[str, Any]:
+class _Again(Exception):
+    """None of the best could be had: the decision is made anew. `unwired`: those to which the server's networks do not reach."""
+
+    def __init__(self, unwired: explanation.Refused) -> None:
+        super().__init__()
+        self.unwired = unwired
+
+
+def _placed(run: Run, mark: str, tried: explanation.Refused) -> Any:
+    """What the step `schedule` says. Who finds all candidates taken since it looked decides anew, as often as that takes: each time somebody
+    else was placed."""
+    unwired: dict[str, tuple[str, str]] = {}
+    while True:
+        try:
+            return run.work(f"schedule{mark}", partial(_deciding, run, tried, unwired), lambda tx, decision: _schedule(tx, run, decision),
+                            undo=lambda tx, _: _unschedule(tx, run))  # fmt: skip
+        except _Again as again:
+            unwired |= again.unwired
+
+
+@contextmanager
+def _deciding(run: Run, tried: explanation.Refused, unwired: explanation.Refused) -> Iterator[scheduling.Decision | None]:
+    """A decision on a snapshot, without candidates once UNWIRED hosts were out of reach; None when the server is gone."""
+    left = {**tried, **unwired}
+    with run.cloud.db.read() as conn:
+        row = tables.by_id(conn, run.args["server_id"])
+        decision = scheduling.decide(conn, row, _filters(run), left) if row is not None else None
+    if decision is not None and len(unwired) >= UNWIRED:
+        decision = replace(decision, choice=plan.Choice((), {**decision.choice.refused, **left}))
+    yield decision
+
+
+def _filters(run: Run) -> Sequence[str]:
+    return run.cloud.config.filter_scheduler.enabled_filters
+
+
+def _schedule(tx: db.Tx, run: Run, decision: scheduling.Decision | None) -> dict[str, Any]:
+    """The best candidate is claimed if it is as it was seen, else the next; if none is, the best that still has room. Raises _Again."""
     group = sa.select(tables.servers.c.group_id).where(tables.servers.c.id == run.args["server_id"]).scalar_subquery()
     tx.lock(sa.select(tables.server_groups.c.id).where(tables.server_groups.c.id == group))  # its members decide one after another
     row = mine(tx, run)
-    if row is None:
+    if row is None or decision is None:
         raise Cancelled("The server is being deleted.")
-    choice, unwired = first, dict[str, tuple[str, str]]()
-    for again in (False, True):  # a claim is lost to whoever claimed since the snapshot: then decide once more, with the best held
+    choice, unwired = decision.choice, dict[str, tuple[str, str]]()
+    if not choice.candidates:
+        _decided(tx, row, None, choice)
+        return {"host": None, "refused": choice.refused}
+    if scheduling.group_of(tx, row) != decision.request.group:
+        raise _Again({})
+    for again in (False, True):
         if again:
-            placement.hold(tx, [host.provider_id for host in choice.candidates[:ATTEMPTS]])
-        choice = _choose(tx, run, row, tried) if again or row.group_id else first
-        for host in choice.candidates:
+            placement.hold(tx, [host.provider_id for host in choice.candidates])
+        for host in scheduling.look_again(tx, decision, _filters(run)) if again else choice.candidates:
             if host.name in unwired:
                 continue
             try:
                 with tx.nested():
-                    if placement.claim(tx, row.id, host.provider_id, host.generation, resources(row), project_id=row.project_id, user_id=row.user_id):
-                        _decided(tx, row, host.name, choice.candidates, {**choice.refused, **unwired})
+                    if placement.claim(tx, row.id, host.provider_id, host.generation, decision.request.resources, project_id=row.project_id,
+                                       user_id=row.user_id):  # fmt: skip
+                        _decided(tx, row, host.name, plan.Choice(choice.candidates, {**choice.refused, **unwired}))
                         return _take(tx, row, host)
             except Conflict as error:  # its networks do not reach there
                 unwired[host.name] = ("PortBinding", error.message)
-    refused = {**choice.refused, **unwired}
-    _decided(tx, row, None, (), refused)
-    return {"host": None, "refused": refused}
+    raise _Again(unwired)
 
 
-def _decided(tx: db.Tx, row: db.Row, host: str | None, candidates: Sequence[plan.Host], refused: explanation.Refused) -> None:
+def _decided(tx: db.Tx, row: db.Row, host: str | None, choice: plan.Choice) -> None:
     """The decision is kept for who asks why; a later one takes its place."""
-    values = {"at": tx.now, "request_id": tx.who.request_id, "host": host, "body": explanation.kept(resources(row), candidates, refused)}
+    body = explanation.kept(scheduling.resources(row), choice.candidates, choice.refused)
+    values = {"at": tx.now, "request_id": tx.who.request_id, "host": host, "body": body}
     if not tx.update(tables.server_decisions, {"server_id": row.id}, **values):
         tx.insert(tables.server_decisions, server_id=row.id, **values)
 
@@ -160,7 +134,7 @@ def _no_valid_host(run: Run, server_id: str, refused: explanation.Refused) -> St
     with run.cloud.db.read() as conn:
         row = tables.by_id(conn, server_id)
         if row is not None:
-            change = smallest_change(conn, run, row, refused)
+            change = scheduling.smallest_change(conn, row, _filters(run), refused)
     detail = "\n".join([*(f"{host}: {name}: {why}" for host, (name, why) in sorted(refused.items())[: explanation.KEPT]), *filter(None, change)])
     return StepFailed(f"{message}{'' if message.endswith('.') else '.'} {change[0]}".strip() if change[0] else message, detail)
 
@@ -212,7 +186,7 @@ def fault(tx: db.Tx, row: db.Row, vm_state: str, error: Exception, *, stands: bo
     until the server is launched again, whatever its status."""
     known = isinstance(error, StepFailed)
     message = str(error) if known else "An unexpected error: the log has its cause."
-    plain = without_hosts(message, [host.name for host in nodes.all_hosts(tx)])
+    plain = without_hosts(message, nodes.host_names(tx))
     told = {"code": 500, "message": message, "plain": plain, "created": tx.now.isoformat(),
              "details": getattr(error, "detail", "") or (repr(error) if not known else "")}  # fmt: skip
     tables.move(tx, row, vm_state, None, fault=told | ({"stands": True} if stands else {}), **values)
@@ -228,7 +202,7 @@ def create_server(run: Run) -> None:
         if problem is None:
             break
         tried[host] = str(problem)
-        if len(tried) == ATTEMPTS or not run.here(f"elsewhere:{len(tried)}", lambda tx: _elsewhere(tx, run, tried)):
+        if len(tried) == ATTEMPTS or not _elsewhere(run, tried):
             raise problem
         _take_away(run, server_id, host, len(tried))
         run.here(f"unschedule:{len(tried)}", lambda tx: _unschedule(tx, run))
@@ -239,12 +213,7 @@ def create_server(run: Run) -> None:
 def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepFailed | None]:
     """(a host, why it could not make the guest)."""
     mark = f":{len(tried) + 1}" if tried else ""
-    first = plan.Choice((), {})
-    with run.cloud.db.read() as conn:
-        row = tables.by_id(conn, server_id)
-        if row is not None and row.host is None:
-            first = _choose(conn, run, row, tried)
-    placed = run.here(f"schedule{mark}", lambda tx: _schedule(tx, run, first, tried), undo=lambda tx, _: _unschedule(tx, run))
+    placed = _placed(run, mark, _retries(tried))
     if placed["host"] is None:
         raise _no_valid_host(run, server_id, {host: (name, why) for host, (name, why) in placed["refused"].items()})
     host, wanted = placed["host"], placed["spec"]
@@ -275,9 +244,14 @@ def _take_away(run: Run, server_id: str, host: str, number: int) -> None:
         run.here(f"tombstone:{number}", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", {"server_id": server_id}, None)))
 
 
-def _elsewhere(tx: db.Tx, run: Run, tried: Mapping[str, str]) -> bool:
-    row = mine(tx, run)
-    return row is not None and bool(_choose(tx, run, row, tried).candidates)
+def _elsewhere(run: Run, tried: Mapping[str, str]) -> bool:
+    """Whether there is a host that was not tried."""
+    return bool(run.work(f"elsewhere:{len(tried)}", partial(_deciding, run, _retries(tried), {}),
+                         lambda tx, decision: decision is not None and bool(decision.choice.candidates) and mine(tx, run) is not None))  # fmt: skip
+
+
+def _retries(tried: Mapping[str, str]) -> explanation.Refused:
+    return {host: ("RetryFilter", why) for host, why in tried.items()}
 
 
 def finish(tx: db.Tx, run: Run, vm_state: str, value: Mapping[str, Any] | None, **values: Any) -> None:

@@ -93,6 +93,10 @@ facts = sa.Table(
 )  # fmt: skip
 
 
+_silence = sa.case((hosts.c.boot == given("boot_now"), sa.bindparam("instant", type_=sa.Float) - hosts.c.heard)).label("silence")
+_hosts = sa.select(hosts, _silence).order_by(hosts.c.number)
+_HOSTS, _NAMES = Statement(_hosts), Statement(sa.select(hosts.c.name))
+_SOME = {"names": Statement(_hosts.where(hosts.c.name.in_(given_list("names")))), "ids": Statement(_hosts.where(hosts.c.id.in_(given_list("ids"))))}
 _FACT = Statement(sa.select(facts.c.value).where(facts.c.name == given("name")))
 _OUTCOME = Statement(sa.select(calls.c.state, calls.c.value, calls.c.error, calls.c.detail).where(calls.c.id == given("id")))
 _OPEN_CALLS = Statement(sa.select(calls).where(calls.c.host == given("host"), calls.c.state == "open").order_by(calls.c.number))
@@ -170,18 +174,28 @@ def troubled(row: db.Row, daemon: str) -> str:
     return str((row.trouble or {}).get(daemon, ""))
 
 
-def select_hosts(conn: db.Conn) -> sa.Select[Any]:
-    """Rows of `hosts` with `silence`: the seconds since each was heard of, None for those that were not since this boot."""
-    boot, instant = leases.now(conn)
-    return sa.select(hosts, sa.case((hosts.c.boot == boot, instant - hosts.c.heard)).label("silence"))
-
-
 def all_hosts(conn: db.Conn) -> list[db.Row]:
-    return list(conn.execute(select_hosts(conn).order_by(hosts.c.number)))
+    """Rows of `hosts` with `silence`: the seconds since each was heard of, None for those that were not since this boot."""
+    return _read(conn, _HOSTS)
+
+
+def hosts_with(conn: db.Conn, **where: Collection[str]) -> list[db.Row]:
+    """The same of those with `names`, or `ids`."""
+    (key, values), = where.items()
+    return _read(conn, _SOME[key], **{key: list(values)})
 
 
 def host_named(conn: db.Conn, name: str) -> db.Row | None:
-    return conn.execute(select_hosts(conn).where(hosts.c.name == name)).first()
+    return next(iter(hosts_with(conn, names=[name])), None)
+
+
+def host_names(conn: db.Conn) -> list[str]:
+    return [row.name for row in _NAMES.rows(conn)]
+
+
+def _read(conn: db.Conn, statement: Statement, **values: Any) -> list[db.Row]:
+    boot, instant = leases.now(conn)
+    return statement.rows(conn, boot_now=boot, instant=instant, **values)
 
 
 def call(tx: db.Tx, host: str, new: NewCall) -> str:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from nacre.core import db, ids, leases, log
 from nacre.core.cloud import Cloud
+from nacre.core.statements import Statement, given, given_list
 from nacre.core.tasks import KINDS, OPEN, Cancelled, Collected, Lost, Parked, Run, StepFailed, steps, tasks
 
 LEASE = 30.0
@@ -24,33 +25,38 @@ Fault = Callable[[str, str], None]
 _log = logging.getLogger("nacre.tasks")
 
 
+_older = tasks.alias("older")
+_blocked = sa.exists().where(_older.c.resource == tasks.c.resource, _older.c.seq < tasks.c.seq, _older.c.state.in_(OPEN))
+_due = sa.and_(tasks.c.until.is_not(None), leases.over(tasks.c.boot, tasks.c.until, (given("boot_now"), sa.bindparam("instant", type_=sa.Float))))
+_dropped = sa.and_(tasks.c.state == "running", tasks.c.owner == given("asking"))  # who asks runs nothing at the moment
+_free = sa.or_(tasks.c.state == "queued", sa.and_(tasks.c.state.in_(("running", "parked")), _due), _dropped)
+_next = sa.select(tasks.c.seq).where(
+    tasks.c.finished_at.is_(None), tasks.c.kind.in_(given_list("kinds")), _free, ~_blocked).order_by(tasks.c.seq).limit(1)  # fmt: skip
+_RUNNABLE, _HELD = Statement(_next), Statement(_next.with_for_update(skip_locked=True))
+_TAKE = Statement(tasks.update().where(tasks.c.seq == given("number")).values(
+    state="running", owner=given("asking"), boot=given("boot_now"), until=sa.bindparam("end", type_=sa.Float), waiting=None,
+    attempt=tasks.c.attempt + 1, updated_at=given("now")))  # fmt: skip
+_TASK = Statement(sa.select(tasks).where(tasks.c.seq == given("number")))
+_STEPS = Statement(sa.select(steps).where(steps.c.task_id == given("task")))
+
+
 def claim(cloud: Cloud, owner: str, who: db.Who, slow: bool | None = None) -> tuple[db.Row, dict[str, db.Row]] | None:
     """The oldest task that may run, leased to `owner`, with its saved steps. `slow`: of such kinds only, or of no such kind (None: any)."""
+    lane: dict[str, Any] = {"asking": owner, "kinds": [kind.name for kind in KINDS.values() if slow in (None, kind.slow)]}
     with cloud.db.read() as conn:
-        if conn.execute(_runnable(leases.now(conn), owner, slow)).first() is None:
+        boot, instant = leases.now(conn)
+        if _RUNNABLE.first(conn, boot_now=boot, instant=instant, **lane) is None:
             return None
     with cloud.db.write(who) as tx:
-        instant = leases.now(tx)
-        query = _runnable(instant, owner, slow)
-        found = tx.first(query if cloud.db.sqlite else query.with_for_update(skip_locked=True))
+        boot, instant = leases.now(tx)
+        found = _HELD.first(tx, boot_now=boot, instant=instant, **lane)
         if found is None:
             return None
-        tx.update(tasks, {"seq": found.seq}, state="running", owner=owner, boot=instant[0], until=instant[1] + LEASE,
-                  waiting=None, attempt=tasks.c.attempt + 1, updated_at=tx.now)  # fmt: skip
-        row = tx.first(sa.select(tasks).where(tasks.c.seq == found.seq))
+        _TAKE.change(tx, number=found.seq, asking=owner, boot_now=boot, end=instant + LEASE, now=tx.now)
+        row = _TASK.first(tx, number=found.seq)
         assert row is not None
-        saved = {step.name: step for step in tx.all(sa.select(steps).where(steps.c.task_id == row.id))}
+        saved = {step.name: step for step in _STEPS.rows(tx, task=row.id)}
     return row, saved
-
-
-def _runnable(instant: tuple[str, float], owner: str, slow: bool | None) -> sa.Select[Any]:
-    older = tasks.alias("older")
-    blocked = sa.exists().where(older.c.resource == tasks.c.resource, older.c.seq < tasks.c.seq, older.c.state.in_(OPEN))
-    due = sa.and_(tasks.c.until.is_not(None), leases.over(tasks.c.boot, tasks.c.until, instant))
-    dropped = sa.and_(tasks.c.state == "running", tasks.c.owner == owner)  # who asks runs nothing at the moment
-    free = sa.or_(tasks.c.state == "queued", sa.and_(tasks.c.state.in_(("running", "parked")), due), dropped)
-    lane = tasks.c.kind.in_([kind.name for kind in KINDS.values() if slow in (None, kind.slow)])
-    return sa.select(tasks.c.seq).where(tasks.c.finished_at.is_(None), lane, free, ~blocked).order_by(tasks.c.seq).limit(1)
 
 
 def no_fault(when: str, step: str) -> None:

@@ -1,7 +1,7 @@
 """Query strings of placement: resources, traits, aggregates, groups of ids. Pure; every complaint names the parameter."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.datastructures import QueryParams
@@ -87,7 +87,3 @@ def limit(query: QueryParams) -> int | None:
         raise bad("limit", f"'{text}' is not a positive number")
     return int(text) if text else None
 
-
-def fits(desired: Wanted, held: Sequence[str], aggregates: Sequence[str]) -> bool:
-    """Whether a provider with these traits and aggregates may serve."""
-    return desired.required <= set(held) and not desired.forbidden & set(held) and all(each & set(aggregates) for each in desired.groups)

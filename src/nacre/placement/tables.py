@@ -44,7 +44,7 @@ allocations = sa.Table(
     sa.Column("provider_id", sa.String(36), sa.ForeignKey("placement_providers.id"), primary_key=True),
     sa.Column("resource_class", sa.String(255), primary_key=True),
     sa.Column("used", sa.Integer, nullable=False),
-    sa.Index("ix_placement_allocations_provider", "provider_id", "resource_class"),
+    sa.Index("ix_placement_allocations_usage", "provider_id", "resource_class", "used"),
 )  # fmt: skip
 custom_classes = sa.Table(
     "placement_resource_classes", db.metadata,

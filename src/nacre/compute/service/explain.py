@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.compute import explanation, states, tables, tasks
+from nacre.compute import explanation, scheduling, states, tables
 from nacre.compute.service import servers
 from nacre.core import db
 from nacre.core.caller import Caller
@@ -38,7 +38,7 @@ def explain_all(cloud: Cloud, server_id: str) -> dict[str, Any]:
 def _told(conn: db.Conn, cloud: Cloud, row: db.Row, whole: bool) -> dict[str, Any]:
     kept = conn.execute(sa.select(tables.server_decisions).where(tables.server_decisions.c.server_id == row.id)).first()
     told = {"server_id": row.id, "name": row.name, "status": states.status(row.vm_state, row.task_state), "placed": row.host is not None,
-            "wanted": tasks.resources(row), "decision": None if kept is None else _decision(kept, whole)}  # fmt: skip
+            "wanted": scheduling.resources(row), "decision": None if kept is None else _decision(kept, whole)}  # fmt: skip
     if whole:
         told["host"] = row.host
     return told if row.host is not None else told | {"now": _now(conn, cloud, row, whole)}
@@ -55,11 +55,11 @@ def _decision(kept: db.Row, whole: bool) -> Mapping[str, Any]:
 
 
 def _now(conn: db.Conn, cloud: Cloud, row: db.Row, whole: bool) -> Mapping[str, Any]:
-    request = tasks.request_of(conn, row)
-    hosts, filters = tasks.hosts(conn, request.resources), cloud.config.filter_scheduler.enabled_filters
+    request = scheduling.request_of(conn, row, {})
+    hosts, filters = scheduling.hosts(conn, request.resources), cloud.config.filter_scheduler.enabled_filters
     found = {host.name: explanation.verdicts(host, request, filters) for host in hosts}
     fits = sum(all(verdict.reason is None for verdict in each) for each in found.values())
-    owner, admin = explanation.smallest(hosts, request, filters, tasks.rooms(conn, request.resources), {})
+    owner, admin = explanation.smallest(hosts, request, filters, scheduling.rooms(conn, request.resources), {})
     told = {"hosts": len(hosts), "fits": fits, "change": None if fits else owner or None}
     if not whole:
         failed = [(name, verdict.filter, verdict.reason) for name, each in found.items() for verdict in each if verdict.reason is not None]

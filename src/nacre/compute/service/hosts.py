@@ -58,8 +58,7 @@ class Hypervisor:
 
 def alive(conn: db.Conn, names: Collection[str]) -> dict[str, tuple[bool, str]]:
     """host -> (whether it is up, its hypervisor's name)."""
-    rows = conn.execute(nodes.select_hosts(conn).where(nodes.hosts.c.name.in_(list(names)))) if names else ()
-    flags = tables.disabled_hosts(conn)
+    rows, flags = nodes.hosts_with(conn, names=names), tables.disabled_hosts(conn, names)
     return {row.name: (_up(row, flags), str(row.seen.get("hypervisor_hostname") or row.name)) for row in rows}
 
 

@@ -5,23 +5,26 @@ row is locked first, so of two claims with one generation exactly one wins and t
 allocated pass what is offered; only a host that reports less than before can.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
-from nacre.core import db, journal
+from nacre.core import db, ids, journal
 from nacre.core.statements import Statement, given, given_list
 from nacre.placement import tables
 from nacre.placement.plan import Inventory, Resources, refusals
+from nacre.placement.service import search
 
+FIRST, MOST = 32, 256
 _FIELDS = ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A provider seen at `generation`. `missing`: one sentence for each resource it cannot give; empty when it fits."""
+    """A provider seen at `generation`. `missing`: one sentence for each resource it cannot give; empty when it fits. `holders`: how many
+    consumers have some of what was asked for."""
 
     provider_id: str
     name: str
@@ -29,18 +32,21 @@ class Candidate:
     inventories: Mapping[str, Inventory]
     usages: Mapping[str, int]
     missing: tuple[str, ...]
+    holders: int
 
 
-_PROVIDERS = Statement(sa.select(tables.providers).order_by(tables.providers.c.name))
+_seen = sa.select(tables.providers.c.id, tables.providers.c.name, tables.providers.c.generation).order_by(tables.providers.c.name)
+_PROVIDERS = Statement(_seen)
+_SOME = Statement(_seen.where(tables.providers.c.id.in_(given_list("ids"))))
 _PROVIDER = Statement(sa.select(tables.providers.c.id).where(
     tables.providers.c.id == given("id"), tables.providers.c.generation == given("generation")).with_for_update())  # fmt: skip
-_offered = tables.inventories.c
-_OFFERS = Statement(sa.select(_offered.provider_id, _offered.resource_class, *(_offered[name] for name in _FIELDS))
-                    .where(_offered.resource_class.in_(given_list("classes"))))  # fmt: skip
-_USED = Statement(
-    sa.select(tables.allocations.c.provider_id, tables.allocations.c.resource_class, sa.func.sum(tables.allocations.c.used).label("used"))
-    .where(tables.allocations.c.resource_class.in_(given_list("classes")))
-    .group_by(tables.allocations.c.provider_id, tables.allocations.c.resource_class))  # fmt: skip
+_offered, _taken = tables.inventories.c, tables.allocations.c
+_offers = (sa.select(_offered.provider_id, _offered.resource_class, *(_offered[name] for name in _FIELDS))
+           .where(_offered.resource_class.in_(given_list("classes"))))  # fmt: skip
+_OFFERS, _SOME_OFFERS = Statement(_offers), Statement(_offers.where(_offered.provider_id.in_(given_list("ids"))))
+_used = (sa.select(_taken.provider_id, _taken.resource_class, sa.func.sum(_taken.used).label("used"), sa.func.count().label("holders"))
+         .where(_taken.resource_class.in_(given_list("classes"))).group_by(_taken.provider_id, _taken.resource_class))  # fmt: skip
+_USED, _SOME_USED = Statement(_used), Statement(_used.where(_taken.provider_id.in_(given_list("ids"))))
 _HELD = Statement(sa.select(tables.allocations).where(
     tables.allocations.c.consumer_id == given("consumer"), tables.allocations.c.provider_id == given("provider")))  # fmt: skip
 
@@ -82,22 +88,43 @@ def add_inventory(tx: db.Tx, provider_id: str, resource: str, offer: Inventory) 
     tx.insert(tables.inventories, provider_id=provider_id, resource_class=resource, **{name: getattr(offer, name) for name in _FIELDS})
 
 
-def candidates(conn: db.Conn, resources: Resources) -> list[Candidate]:
-    """Every provider, in the order of names, with what it offers and has given of `resources`, and why it does not fit."""
-    wanted = [resource for resource, amount in resources.items() if amount > 0]
+def candidates(conn: db.Conn, resources: Resources, among: Collection[str] | None = None) -> list[Candidate]:
+    """Every provider (of `among`), in the order of names, with what it offers and has given of `resources`, and why it does not fit."""
+    wanted = {resource: amount for resource, amount in resources.items() if amount > 0}
+    some = {} if among is None else {"ids": sorted(among)}
     offers: dict[str, dict[str, Inventory]] = {}
     usages: dict[str, dict[str, int]] = {}
-    for row in _OFFERS.rows(conn, classes=wanted):
+    holders: dict[str, int] = {}
+    for row in (_SOME_OFFERS if some else _OFFERS).rows(conn, classes=list(wanted), **some):
         offers.setdefault(row.provider_id, {})[row.resource_class] = Inventory(*tuple(row)[2:])
-    for row in _USED.rows(conn, classes=wanted):
+    for row in (_SOME_USED if some else _USED).rows(conn, classes=list(wanted), **some):
         usages.setdefault(row.provider_id, {})[row.resource_class] = int(row.used)
+        holders[row.provider_id] = max(row.holders, holders.get(row.provider_id, 0))
     found = []
-    for row in _PROVIDERS.rows(conn):
+    for row in (_SOME if some else _PROVIDERS).rows(conn, **some):
         offered = offers.get(row.id, {})
         used = dict.fromkeys(offered, 0) | usages.get(row.id, {})
-        missing = tuple(refusals({resource: resources[resource] for resource in wanted}, offered, used))
-        found.append(Candidate(row.id, row.name, row.generation, offered, used, missing))
+        missing = tuple(refusals(wanted, offered, used))
+        found.append(Candidate(row.id, row.name, row.generation, offered, used, missing, holders.get(row.id, 0)))
     return found
+
+
+def with_room(conn: db.Conn, resources: Resources) -> Iterator[list[Candidate]]:
+    """All providers that can give `resources`, some at a time, later more: a ring in the order of ids, begun anywhere. Ids are chance, so
+    the best of the first ones is nearly the best of all, and who decides at the same time looks at others."""
+    wanted = {resource: amount for resource, amount in resources.items() if amount > 0}
+    begin, some = ids.uuid(), FIRST
+    stretches = [(begin, search.last(conn)), ("", begin)]
+    while stretches:
+        found: list[str] = []
+        while stretches and len(found) < some:
+            after, until = stretches.pop(0)
+            found += search.with_room(conn, wanted, after, until, some - len(found))
+            if len(found) == some:
+                stretches.insert(0, (found[-1], until))
+        if found:
+            yield candidates(conn, resources, found)
+        some = min(2 * some, MOST)
 
 
 class Owner(TypedDict):

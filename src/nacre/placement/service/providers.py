@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from nacre.core import db, ids, journal
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Conflict, NotFound
+from nacre.core.statements import Statement, given_list
 from nacre.core.versions import UNSET
 from nacre.placement import names, query, tables
-from nacre.placement.plan import refusals
-from nacre.placement.service import fronts
+from nacre.placement.service import fronts, search
 from nacre.placement.tables import providers
 
 CONCURRENT = "placement.concurrent_update"
+_TRAITS = Statement(sa.select(tables.provider_traits).where(tables.provider_traits.c.provider_id.in_(given_list("ids")))
+                    .order_by(tables.provider_traits.c.trait))  # fmt: skip
 
 
 def find(conn: db.Conn, provider_id: str, *, lock: bool = False) -> db.Row:
@@ -122,50 +124,33 @@ def list_providers(caller: Caller, wanted: query.Wanted, **equal: str) -> list[d
     """`equal`: id, name, in_tree."""
     caller.require({})
     with caller.read() as conn:
-        check_classes(conn, wanted.resources)
-        check_traits(conn, wanted.required | wanted.forbidden)
-        select = sa.select(providers).order_by(providers.c.name)
+        _check(conn, wanted)
+        select = sa.select(providers).where(*search.fitting(wanted)).order_by(providers.c.name)
         if "in_tree" in equal:
             root = conn.execute(sa.select(providers.c.root_id).where(providers.c.id == equal.pop("in_tree"))).scalar()
             select = select.where(providers.c.root_id == root)
-        rows = list(conn.execute(select.where(*(providers.c[name] == value for name, value in equal.items()))))
-        return _suitable(conn, rows, wanted)
-
-
-def _suitable(conn: db.Conn, rows: Sequence[db.Row], wanted: query.Wanted) -> list[db.Row]:
-    have, members = traits_by_provider(conn), _aggregates_by_provider(conn)
-    rows = [row for row in rows if query.fits(wanted, have.get(row.id, []), members.get(row.id, []))]
-    if not wanted.resources:
-        return list(rows)
-    room = {each.provider_id for each in fronts.candidates(conn, wanted.resources) if not each.missing}
-    return [row for row in rows if row.id in room]
+        return list(conn.execute(select.where(*(providers.c[name] == value for name, value in equal.items()))))
 
 
 def candidates(caller: Caller, wanted: query.Wanted, limit: int | None) -> tuple[list[fronts.Candidate], dict[str, list[str]]]:
-    """Single providers that can give all of it, and their traits."""
+    """Single providers that can give all of it, at most `limit`, and their traits."""
     caller.require({})
     with caller.read() as conn:
-        check_classes(conn, wanted.resources)
-        check_traits(conn, wanted.required | wanted.forbidden)
-        have, members = traits_by_provider(conn), _aggregates_by_provider(conn)
-        found = [each for each in fronts.candidates(conn, wanted.resources)
-                 if not refusals(wanted.resources, each.inventories, each.usages)
-                 and query.fits(wanted, have.get(each.provider_id, []), members.get(each.provider_id, []))]  # fmt: skip
-    return found[:limit], have
+        _check(conn, wanted)
+        select = sa.select(providers.c.id).where(*search.fitting(wanted)).order_by(providers.c.name).limit(limit)
+        suitable = list(conn.execute(select).scalars())
+        found, traits = list[fronts.Candidate](), dict[str, list[str]]()
+        for start in range(0, len(suitable), fronts.MOST):
+            some = suitable[start : start + fronts.MOST]
+            found += fronts.candidates(conn, wanted.resources, some)
+            for row in _TRAITS.rows(conn, ids=some):
+                traits.setdefault(row.provider_id, []).append(row.trait)
+    return found, traits
 
 
-def traits_by_provider(conn: db.Conn) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for row in conn.execute(sa.select(tables.provider_traits).order_by(tables.provider_traits.c.trait)):
-        found.setdefault(row.provider_id, []).append(row.trait)
-    return found
-
-
-def _aggregates_by_provider(conn: db.Conn) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for row in conn.execute(sa.select(tables.provider_aggregates).order_by(tables.provider_aggregates.c.aggregate_id)):
-        found.setdefault(row.provider_id, []).append(row.aggregate_id)
-    return found
+def _check(conn: db.Conn, wanted: query.Wanted) -> None:
+    check_classes(conn, wanted.resources)
+    check_traits(conn, wanted.required | wanted.forbidden)
 
 
 _SETS = {"traits": (tables.provider_traits, "trait"), "aggregates": (tables.provider_aggregates, "aggregate_id")}
