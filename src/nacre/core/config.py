@@ -48,6 +48,7 @@ class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     limit_param_default: int = 25
     api_limit_max: int = 1000
     do_secure_hash: bool = True
+    max_project_tree_depth: int = 5
 
 
 class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,6 +103,10 @@ class FilterScheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     expiration: int = 3600
+
+
+class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    prohibited_implied_role: tuple[str, ...] = ("admin",)
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -228,6 +233,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     api: Api = Api()
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
+    assignment: Assignment = Assignment()
     database: Database = Database()
     ml2: Ml2 = Ml2()
     ml2_type_flat: Ml2TypeFlat = Ml2TypeFlat()

@@ -108,7 +108,6 @@ _ALSO: Mapping[str, Mapping[str, Any]] = {
     "domain": {"tags": []},
     "project": {"is_domain": False, "tags": []},
     "user": {"password_expires_at": None},
-    "role": {"domain_id": None},
     "trust": {"deleted_at": None, "redelegation_count": 0},
 }
 
@@ -124,21 +123,41 @@ def resource(record: Record, url: str, kind: Kind) -> dict[str, Any]:
         shown["expires_at"] = when(shown["expires_at"])
         address = f"{url}{kind.address}/{record['id']}/roles"
         shown["roles_links"] = {"self": address, "previous": None, "next": None}
-    return {**shown, **_ALSO.get(kind.word, {}), "links": {"self": f"{url}{kind.address}/{record['id']}"}}
+    for way in ("parents", "subtree"):
+        if isinstance(shown.get(way), list):
+            shown[way] = [{"project": resource(one, url, kind)} for one in shown[way]]
+    return {**_ALSO.get(kind.word, {}), **shown, "links": {"self": f"{url}{kind.address}/{record['id']}"}}
 
 
-def assignment(row: Mapping[str, Any], url: str, names: bool) -> dict[str, Any]:
-    role, actor, kind = {"id": row["role_id"]}, {"id": row["actor_id"]}, row["actor"]
-    scope: dict[str, Any] = {"all": True} if row["scope"] == "system" else {"id": row["scope_id"]}
-    if names:
-        role["name"] = row["role_name"]
-        actor |= {"name": row["actor_name"], "domain": {"id": row["actor_domain_id"]}}
-        if row["scope"] != "system":
-            scope["name"] = row["scope_name"]
-            scope |= {"domain": {"id": row["scope_domain_id"]}} if row["scope_domain_id"] else {}
-    where = "system" if row["scope"] == "system" else f"{row['scope']}s/{row['scope_id']}"
-    links = {"assignment": f"{url}/v3/{where}/{kind}s/{row['actor_id']}/roles/{row['role_id']}"}
-    return {"role": role, kind: actor, "scope": {row["scope"]: scope}, "links": links}
+def assignment(row: Mapping[str, Any], url: str) -> dict[str, Any]:
+    """A grant, or what it comes to; `named` where names are wanted."""
+    named, kind = row.get("named", {}), row["scope"]
+
+    def shown(word: str, row_id: str) -> dict[str, Any]:
+        return dict(named.get(word, {}).get(row_id) or {"id": row_id})
+
+    (place, place_id), (by, by_id), implied = row["origin"], row["by"], row["prior_id"] is not None
+    place, inherited = place.removeprefix("under-"), place.startswith("under-")
+    scope: dict[str, Any] = {kind: {"all": True} if kind == "system" else shown(kind, row["scope_id"])}
+    where = "system" if place == "system" else f"{place}s/{place_id}"
+    path = f"{where}/{by}s/{by_id}/roles/{row['prior_id'] if implied else row['role_id']}"
+    links = {"assignment": f"{url}/v3/OS-INHERIT/{path}/inherited_to_projects" if inherited else f"{url}/v3/{path}"}
+    if inherited:
+        scope["OS-INHERIT:inherited_to"] = "projects"
+    if by != row["actor"]:
+        links["membership"] = f"{url}/v3/groups/{by_id}/users/{row['actor_id']}"
+    if implied:
+        links["prior_role"] = f"{url}/v3/prior_role/{row['prior_id']}/implies/{row['role_id']}"
+    return {"role": shown("role", row["role_id"]), row["actor"]: shown(row["actor"], row["actor_id"]), "scope": scope, "links": links}
+
+
+def role_named(role: Record, url: str) -> dict[str, Any]:
+    return {"id": role["id"], "name": role["name"], "links": {"self": f"{url}/v3/roles/{role['id']}"}}
+
+
+def inference(one: tuple[Record, Sequence[Record]], url: str) -> dict[str, Any]:
+    prior, implied = one
+    return {"prior_role": role_named(prior, url), "implies": [role_named(role, url) for role in implied]}
 
 
 class Open(Body):
@@ -159,7 +178,21 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"\S")]
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=65535)]
-Options = dict[str, Any]
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[^,/]+$")]
+
+
+class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    immutable: bool | UnsetType | None = UNSET
+
+
+class UserOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    ignore_change_password_upon_first_use: bool | UnsetType | None = UNSET
+    ignore_password_expiry: bool | UnsetType | None = UNSET
+    ignore_lockout_failure_attempts: bool | UnsetType | None = UNSET
+    ignore_user_inactivity: bool | UnsetType | None = UNSET
+    lock_password: bool | UnsetType | None = UNSET
+    multi_factor_auth_enabled: bool | UnsetType | None = UNSET
+    multi_factor_auth_rules: list[list[str]] | UnsetType | None = UNSET
 
 
 class DomainChange(msgspec.Struct, kw_only=True):
@@ -177,6 +210,11 @@ class ProjectChange(DomainChange, kw_only=True):
     domain_id: Id | UnsetType | None = UNSET
     parent_id: Id | UnsetType | None = UNSET
     is_domain: bool | UnsetType = UNSET
+    tags: list[Tag] | UnsetType = UNSET
+
+
+class Tags(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    tags: list[Tag]
 
 
 class NewProject(ProjectChange, kw_only=True):
@@ -190,7 +228,7 @@ class UserChange(msgspec.Struct, kw_only=True):
     domain_id: Id | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
     description: Text | UnsetType | None = UNSET
-    options: Options | UnsetType = UNSET
+    options: UserOptions | UnsetType = UNSET
 
 
 class NewUser(UserChange, kw_only=True):
@@ -215,7 +253,7 @@ class NewGroup(GroupChange, kw_only=True):
 class RoleChange(msgspec.Struct, kw_only=True):
     name: Name | UnsetType = UNSET
     description: Text | UnsetType | None = UNSET
-    domain_id: UnsetType | None = UNSET
+    domain_id: Id | UnsetType | None = UNSET
     options: Options | UnsetType = UNSET
 
 

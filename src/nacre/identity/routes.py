@@ -7,11 +7,12 @@ import msgspec
 
 from nacre.core.errors import Error
 from nacre.core.http import PUBLIC, SIGNED, Route, Service
+from nacre.core.versions import Body
 from nacre.identity import bodies
 from nacre.identity.api import auth, directory, grants
 from nacre.identity.bodies import Open
 from nacre.identity.rules import RULES
-from nacre.identity.service import catalog, credentials, domains, groups, projects, roles, trusts, users
+from nacre.identity.service import acting, catalog, credentials, domains, groups, roles, tags, trusts, users
 from nacre.identity.service.credentials import CREDENTIALS
 from nacre.identity.service.directory import DOMAINS, ENDPOINTS, GROUPS, POLICIES, PROJECTS, REGIONS, ROLES, SERVICES, USERS, Kind
 from nacre.identity.service.trusts import TRUSTS
@@ -46,12 +47,24 @@ def _grants(actor: str, scope: str) -> Iterator[Route]:
     yield Route("DELETE", f"{at}/{{role_id}}", grants.doer(roles.revoke, actor, scope), rule("revoke"), status=204)
 
 
+def _inherited(actor: str, scope: str) -> Iterator[Route]:
+    """Grants on what is in a domain or below a project."""
+    at = f"/v3/OS-INHERIT/{scope}s/{{scope_id}}/{actor}s/{{actor_id}}/roles"
+    if scope == "domain":
+        yield Route("GET", f"{at}/inherited_to_projects", grants.lister(actor, scope, inherited=True), "identity:list_grants")
+    for method, verb, word in (("GET", roles.check, "check"), ("PUT", roles.grant, "create"), ("DELETE", roles.revoke, "revoke")):
+        does = grants.doer(verb, actor, scope, inherited=True)
+        yield Route(method, f"{at}/{{role_id}}/inherited_to_projects", does, f"identity:{word}_grant", status=204)
+
+
 def _of(verb: Verb, kind: Kind) -> Verb:
     """A verb of several kinds, for one of them."""
     return lambda caller, *rest: verb(caller, kind, *rest)
 
 
 _MEMBER, _TRUST = "/v3/groups/{id}/users/{user_id}", f"{TRUSTS.address}/{{id}}"
+_TAGS = f"{PROJECTS.address}/{{id}}/tags"
+_IMPLIED = "/v3/roles/{id}/implies/{implied_id}"
 ROUTES = (
     Route("GET", "/", directory.root, PUBLIC),
     Route("GET", "/v3", directory.v3, PUBLIC),
@@ -63,9 +76,18 @@ ROUTES = (
     Route("GET", "/v3/auth/projects", auth.projects, "identity:get_auth_projects"),
     Route("GET", "/v3/auth/domains", auth.domains, "identity:get_auth_domains"),
     Route("GET", "/v3/auth/system", auth.system, "identity:get_auth_system"),
-    *(route for kind in (DOMAINS, PROJECTS, USERS, GROUPS, ROLES, REGIONS, SERVICES, ENDPOINTS, POLICIES) for route in _read(kind)),
+    *_read(ROLES, roles.listed, roles.find),
+    *(route for kind in (DOMAINS, USERS, GROUPS, REGIONS, SERVICES, ENDPOINTS, POLICIES) for route in _read(kind)),
     *_write(DOMAINS, (domains.create, domains.update, domains.delete), bodies.NewDomain, bodies.DomainChange),
-    *_write(PROJECTS, (projects.create, projects.update, projects.delete), bodies.NewProject, bodies.ProjectChange),
+    Route("GET", PROJECTS.address, directory.lister(PROJECTS, acting.listed), "identity:list_projects"),
+    Route("GET", f"{PROJECTS.address}/{{id}}", directory.show_project, "identity:get_project"),
+    *_write(PROJECTS, (acting.create, acting.update, acting.delete), bodies.NewProject, bodies.ProjectChange),
+    Route("GET", _TAGS, directory.tags_of, "identity:list_project_tags"),
+    Route("PUT", _TAGS, directory.put_tags, "identity:update_project_tags", Body(None, bodies.Tags)),
+    Route("DELETE", _TAGS, directory.remover(tags.clear), "identity:delete_project_tags", status=204),
+    Route("GET", f"{_TAGS}/{{tag}}", directory.tagger(tags.check), "identity:get_project_tag", status=204),
+    Route("PUT", f"{_TAGS}/{{tag}}", directory.tagger(tags.add), "identity:create_project_tag", status=201),
+    Route("DELETE", f"{_TAGS}/{{tag}}", directory.tagger(tags.remove), "identity:delete_project_tag", status=204),
     *_write(USERS, (users.create, users.update, users.delete), bodies.NewUser, bodies.UserChange),
     *_write(GROUPS, (groups.create, groups.update, groups.delete), bodies.NewGroup, bodies.GroupChange),
     *_write(ROLES, (roles.create, roles.update, roles.delete), bodies.NewRole, bodies.RoleChange),
@@ -86,7 +108,14 @@ ROUTES = (
     Route("GET", _MEMBER, directory.check_in_group, "identity:check_user_in_group", status=204),
     Route("PUT", _MEMBER, directory.add_to_group, "identity:add_user_to_group", status=204),
     Route("DELETE", _MEMBER, directory.remove_from_group, "identity:remove_user_from_group", status=204),
-    Route("GET", "/v3/role_assignments", grants.assignments, "identity:list_role_assignments"),
+    Route("GET", "/v3/role_assignments", grants.assigned, "identity:list_role_assignments"),
+    Route("GET", "/v3/role_inferences", grants.inferences, "identity:list_role_inference_rules"),
+    Route("GET", "/v3/roles/{id}/implies", grants.implied_by, "identity:list_implied_roles"),
+    Route("GET", _IMPLIED, grants.show_implied, "identity:get_implied_role"),
+    Route("HEAD", _IMPLIED, grants.check_implied, "identity:check_implied_role", status=204),
+    Route("PUT", _IMPLIED, grants.imply, "identity:create_implied_role", status=201),
+    Route("DELETE", _IMPLIED, grants.end_implied, "identity:delete_implied_role", status=204),
+    *(route for actor in ("user", "group") for scope in ("project", "domain") for route in _inherited(actor, scope)),
     *(route for actor in ("user", "group") for scope in ("project", "domain", "system") for route in _grants(actor, scope)),
     Route("GET", TRUSTS.address, directory.lister(TRUSTS, trusts.listed), "identity:list_trusts"),
     Route("POST", TRUSTS.address, directory.create_trust, "identity:create_trust", Open("trust", bodies.NewTrust), 201),

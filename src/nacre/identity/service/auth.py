@@ -18,7 +18,7 @@ from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, NotFound, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import directory, trusts
+from nacre.identity.service import directory, tags, trusts
 from nacre.identity.service.directory import Record
 from nacre.identity.tokens import Token
 
@@ -234,7 +234,8 @@ def scopes(caller: Caller, kind: str) -> list[Record]:
     with caller.read() as conn:
         wanted = tables.scopes_of(conn, caller.user_id, kind)
         rows = conn.execute(sa.select(table).where(table.c.id.in_(wanted), table.c.enabled).order_by(table.c.name))
-        return [directory.record(row) for row in rows]
+        found = [directory.record(row) for row in rows]
+        return tags.shown(conn, found) if kind == "project" else found
 
 
 def system_scopes(caller: Caller) -> bool:
