@@ -325,3 +325,42 @@ class NewTrust(msgspec.Struct, kw_only=True):
     remaining_uses: Annotated[int, msgspec.Meta(ge=1)] | UnsetType | None = UNSET
     allow_redelegation: bool | UnsetType | None = UNSET
     redelegation_count: int | UnsetType | None = UNSET
+
+
+Limit = Annotated[int, msgspec.Meta(ge=-1, le=0x7FFFFFFF)]
+
+
+class RegisteredLimitChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    service_id: Id | UnsetType = UNSET
+    region_id: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType | None = UNSET
+    resource_name: Name | UnsetType = UNSET
+    default_limit: Limit | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
+
+
+class NewRegisteredLimit(RegisteredLimitChange, kw_only=True, forbid_unknown_fields=True):
+    service_id: Id
+    resource_name: Name
+    default_limit: Limit
+
+
+class NewRegisteredLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    registered_limits: Annotated[list[NewRegisteredLimit], msgspec.Meta(min_length=1)]
+
+
+class LimitChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    resource_limit: Limit | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
+
+
+class NewLimit(LimitChange, kw_only=True, forbid_unknown_fields=True):
+    service_id: Id
+    resource_name: Name
+    resource_limit: Limit
+    region_id: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType | None = UNSET
+    project_id: Id | UnsetType | None = UNSET
+    domain_id: Id | UnsetType | None = UNSET
+
+
+class NewLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    limits: Annotated[list[NewLimit], msgspec.Meta(min_length=1)]

@@ -9,12 +9,14 @@ from nacre.core.errors import Error
 from nacre.core.http import PUBLIC, SIGNED, Route, Service
 from nacre.core.versions import Body
 from nacre.identity import bodies
-from nacre.identity.api import auth, directory, grants
+from nacre.identity.api import auth, directory, grants, limits
 from nacre.identity.bodies import Open
 from nacre.identity.rules import RULES
 from nacre.identity.service import acting, catalog, credentials, domains, groups, roles, tags, trusts, users
+from nacre.identity.service import limits as limited
 from nacre.identity.service.credentials import CREDENTIALS
 from nacre.identity.service.directory import DOMAINS, ENDPOINTS, GROUPS, POLICIES, PROJECTS, REGIONS, ROLES, SERVICES, USERS, Kind
+from nacre.identity.service.limits import LIMITS, REGISTERED
 from nacre.identity.service.trusts import TRUSTS
 
 Shape = type[msgspec.Struct]
@@ -31,6 +33,14 @@ def _write(kind: Kind, verbs: tuple[Verb, Verb, Verb], new: Shape, change: Shape
     at, word = f"{kind.address}/{{id}}", kind.word
     yield Route("POST", kind.address, directory.creator(kind, create), f"identity:create_{word}", Open(word, new), 201)
     yield Route("PATCH", at, directory.changer(kind, update), f"identity:update_{word}", Open(word, change))
+    yield Route("DELETE", at, directory.remover(delete), f"identity:delete_{word}", status=204)
+
+
+def _limits(kind: Kind, verbs: tuple[Verb, Verb, Verb], new: Shape, change: Shape) -> Iterator[Route]:
+    create, update, delete = verbs
+    at, word = f"{kind.address}/{{id}}", kind.word
+    yield Route("POST", kind.address, limits.creator(kind, create), f"identity:create_{kind.plural}", Body(None, new, lax=False), 201)
+    yield Route("PATCH", at, limits.changer(kind, update), f"identity:update_{word}", Body(word, change, lax=False))
     yield Route("DELETE", at, directory.remover(delete), f"identity:delete_{word}", status=204)
 
 
@@ -117,6 +127,12 @@ ROUTES = (
     Route("DELETE", _IMPLIED, grants.end_implied, "identity:delete_implied_role", status=204),
     *(route for actor in ("user", "group") for scope in ("project", "domain") for route in _inherited(actor, scope)),
     *(route for actor in ("user", "group") for scope in ("project", "domain", "system") for route in _grants(actor, scope)),
+    Route("GET", "/v3/limits/model", limits.model, "identity:get_limit_model"),
+    *_read(REGISTERED, limited.listed_registered, limited.find_registered),
+    *_limits(REGISTERED, (limited.register, limited.change_registered, limited.delete_registered),
+             bodies.NewRegisteredLimits, bodies.RegisteredLimitChange),
+    *_read(LIMITS, limited.listed, limited.find),
+    *_limits(LIMITS, (limited.create, limited.change, limited.delete), bodies.NewLimits, bodies.LimitChange),
     Route("GET", TRUSTS.address, directory.lister(TRUSTS, trusts.listed), "identity:list_trusts"),
     Route("POST", TRUSTS.address, directory.create_trust, "identity:create_trust", Open("trust", bodies.NewTrust), 201),
     Route("GET", _TRUST, directory.show_trust, "identity:get_trust"),

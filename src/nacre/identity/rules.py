@@ -77,6 +77,11 @@ RULES: dict[str, str] = {
     **{f"identity:{verb}_{word}": _READER for verb, word in (("list", "services"), ("get", "service"), ("list", "endpoints"), ("get", "endpoint"),
                                                              ("list", "policies"), ("get", "policy"))},
     **{f"identity:{verb}_{word}": _ADMIN for verb in ("create", "update", "delete") for word in ("region", "service", "endpoint", "policy")},
+    **{f"identity:{rule}": "" for rule in ("get_limit_model", "list_limits", "get_registered_limit", "list_registered_limits")},
+    "identity:get_limit": f"{_READER} or domain_id:%(target.limit.domain.id)s or domain_id:%(target.limit.project.domain_id)s or "
+                          "project_id:%(target.limit.project_id)s",
+    **{f"identity:{rule}": _ADMIN for rule in ("create_limits", "update_limit", "delete_limit", "create_registered_limits",
+                                               "update_registered_limit", "delete_registered_limit")},
     "identity:list_credentials": f"{_READER} or {_OWN_CREDENTIAL}",
     "identity:get_credential": f"{_READER} or {_OWN_CREDENTIAL}",
     **{f"identity:{verb}_credential": f"{_ADMIN} or {_OWN_CREDENTIAL}" for verb in ("create", "update", "delete")},
