@@ -69,13 +69,19 @@ def when(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="microseconds") + "Z" if moment is not None else None
 
 
+def moment(at: datetime | None) -> str | None:
+    """When a password ends, which upstream says without a zone."""
+    return at.isoformat(timespec="microseconds") if at is not None else None
+
+
 def token(caller: Caller, catalog: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
     """The body of a token as its holder or a service sees it; without catalog where the scope has none or it was not wanted."""
     domain = {"id": caller.user_domain_id, "name": caller.user_domain_name}
+    ends = moment(caller.extra.get("password_expires_at"))
     shown: dict[str, Any] = {
         "methods": list(caller.methods), "audit_ids": list(caller.audit_ids),
         "issued_at": when(caller.issued_at), "expires_at": when(caller.expires_at),
-        "user": {"id": caller.user_id, "name": caller.user_name, "domain": domain, "password_expires_at": None},
+        "user": {"id": caller.user_id, "name": caller.user_name, "domain": domain, "password_expires_at": ends},
     }  # fmt: skip
     if caller.project_id:
         home = {"id": caller.project_domain_id, "name": caller.project_domain_name}
@@ -104,19 +110,21 @@ def services(rows: Sequence[db.Row], public: str, authority: str) -> list[dict[s
     return list(found.values())
 
 
+_HIDDEN = ("password", "login_")
 _ALSO: Mapping[str, Mapping[str, Any]] = {
     "domain": {"tags": []},
     "project": {"is_domain": False, "tags": []},
-    "user": {"password_expires_at": None},
     "trust": {"deleted_at": None, "redelegation_count": 0},
 }
 
 
 def resource(record: Record, url: str, kind: Kind) -> dict[str, Any]:
     """A record of the directory as upstream shows it."""
-    shown = {name: value for name, value in record.items() if not name.startswith("password")}
+    shown = {name: value for name, value in record.items() if not name.startswith(_HIDDEN) or name == "password_expires_at"}
     if "options" in shown:
         shown["options"] = shown["options"] or {}
+    if kind.word == "user":
+        shown["password_expires_at"] = moment(shown["password_expires_at"])
     if kind.word == "endpoint":
         shown["region"] = shown["region_id"]
     if kind.word == "trust":
@@ -236,8 +244,8 @@ class NewUser(UserChange, kw_only=True):
 
 
 class NewPassword(msgspec.Struct, kw_only=True):
-    original_password: str
-    password: str
+    original_password: Annotated[str, msgspec.Meta(max_length=4096)]
+    password: Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class GroupChange(msgspec.Struct, kw_only=True):

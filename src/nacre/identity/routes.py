@@ -87,7 +87,8 @@ ROUTES = (
     Route("GET", "/v3/auth/domains", auth.domains, "identity:get_auth_domains"),
     Route("GET", "/v3/auth/system", auth.system, "identity:get_auth_system"),
     *_read(ROLES, roles.listed, roles.find),
-    *(route for kind in (DOMAINS, USERS, GROUPS, REGIONS, SERVICES, ENDPOINTS, POLICIES) for route in _read(kind)),
+    *_read(USERS, users.listed, users.find),
+    *(route for kind in (DOMAINS, GROUPS, REGIONS, SERVICES, ENDPOINTS, POLICIES) for route in _read(kind)),
     *_write(DOMAINS, (domains.create, domains.update, domains.delete), bodies.NewDomain, bodies.DomainChange),
     Route("GET", PROJECTS.address, directory.lister(PROJECTS, acting.listed), "identity:list_projects"),
     Route("GET", f"{PROJECTS.address}/{{id}}", directory.show_project, "identity:get_project"),
@@ -142,7 +143,7 @@ ROUTES = (
 )  # fmt: skip
 
 _TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict",
-           413: "Request Entity Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+           413: "Request Entity Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
 
 
 def render_error(error: Error, request_id: str) -> dict[str, Any]:

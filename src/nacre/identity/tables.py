@@ -69,7 +69,7 @@ failed_logins = sa.Table(
     "failed_logins", db.metadata,
     sa.Column("key", sa.String(64), primary_key=True),          # hash of the user as it was named and the source address
     sa.Column("since", sa.DateTime, nullable=False),
-    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
 )  # fmt: skip
 roles = sa.Table(
     "roles", db.metadata,

@@ -6,12 +6,12 @@ from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
 from nacre.identity.api.directory import many
-from nacre.identity.service import auth
+from nacre.identity.service import auth, logins
 from nacre.identity.service.directory import DOMAINS, PROJECTS
 
 
 def issue(call: Call) -> Reply:
-    caller = auth.issue(call.cloud, call.caller.request_id, bodies.asked(call.body))
+    caller = logins.issue(call.cloud, call.caller.request_id, bodies.asked(call.body), call.source)
     return Reply(bodies.token(caller, _catalog(call)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
 
 

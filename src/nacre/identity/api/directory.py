@@ -48,7 +48,7 @@ def many(call: Call, kind: Kind, found: Sequence[Record], *, paged: bool = False
 def lister(kind: Kind, verb: Callable[[Caller, Mapping[str, str]], list[Record]] | None = None) -> Handler:
     def listed(call: Call) -> Answer:
         found = verb(call.caller, call.query) if verb is not None else directory.listed(call.caller, kind, call.query)
-        return many(call, kind, found, paged=verb in (None, roles.listed, acting.listed))
+        return many(call, kind, found, paged=verb in (None, roles.listed, acting.listed, users.listed))
 
     return listed
 
@@ -116,7 +116,7 @@ def groups_of_user(call: Call) -> Answer:
 
 
 def change_password(call: Call) -> None:
-    users.change_password(call.caller, call.path["id"], call.body["original_password"], call.body["password"])
+    users.change_password(call.caller, call.path["id"], (call.body["original_password"], call.body["password"]), call.source)
 
 
 def users_of_group(call: Call) -> Answer:

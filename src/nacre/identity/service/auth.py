@@ -18,7 +18,7 @@ from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, NotFound, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import directory, tags, trusts
+from nacre.identity.service import directory, passwords, tags, trusts
 from nacre.identity.service.directory import Record
 from nacre.identity.tokens import Token
 
@@ -83,7 +83,8 @@ def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Calle
     if home is None or not home.enabled:
         raise Unauthorized
     caller = Caller(cloud, "", user_id=user.id, user_name=user.name, user_domain_id=home.id, user_domain_name=home.name, methods=token.methods,
-                    audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text)  # fmt: skip
+                    audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text,
+                    extra={"password_expires_at": user.password_expires_at})  # fmt: skip
     if not token.scope:
         return caller
     if token.scope == "trust":
@@ -91,7 +92,7 @@ def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Calle
     granted = tables.roles_on(conn, user.id, token.scope, token.scope_id)
     if not granted:
         raise Unauthorized
-    return replace(caller, **_with(granted), **_scope(conn, token.scope, token.scope_id))
+    return replace(caller, **_with(granted, **caller.extra), **_scope(conn, token.scope, token.scope_id))
 
 
 def _with(granted: Sequence[db.Row], **extra: Any) -> dict[str, Any]:
@@ -112,12 +113,12 @@ def _trusted(conn: sa.Connection, trustee: Caller, token: Token) -> Caller:
     acting = replace(trustee, **named) if trust.impersonation else trustee
     shown = {"id": trust.id, "impersonation": trust.impersonation, "trustor_user": {"id": trustor.id}, "trustee_user": {"id": trust.trustee_user_id}}
     if trust.project_id is None:
-        return replace(acting, extra={"roles": [], "trust": shown})
+        return replace(acting, extra={**acting.extra, "roles": [], "trust": shown})
     given = {row.role_id for row in conn.execute(sa.select(tables.trust_roles).where(tables.trust_roles.c.trust_id == trust.id))}
     held = {row.id: row for row in tables.roles_on(conn, trustor.id, "project", trust.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
-    return replace(acting, **_with([held[role_id] for role_id in given], trust=shown), **_scope(conn, "project", trust.project_id))
+    return replace(acting, **_with([held[role_id] for role_id in given], **acting.extra, trust=shown), **_scope(conn, "project", trust.project_id))
 
 
 def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
@@ -148,10 +149,10 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
             audit: tuple[str, ...] = (tokens.audit_id(), before.audit_ids[-1])
             expires = before.expires_at
         else:
-            user = _user(conn, asked.user or {})
+            user = find_user(conn, asked.user or {})
             methods, audit, expires = asked.methods, (tokens.audit_id(),), None
-    if not asked.token and not tokens.check_password(user.password_hash if user is not None else None, asked.password):
-        raise Unauthorized
+    if not asked.token:
+        user = passwords.prove(cloud, user, asked.password)
     if user is None:
         raise Unauthorized
     now = clock.utcnow()
@@ -166,7 +167,7 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
         return replace(_caller(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
 
 
-def _user(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
+def find_user(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
     if reference.get("id"):
         return tables.by_id(conn, tables.users, reference["id"])
     domain = find_domain(conn, reference.get("domain") or {})

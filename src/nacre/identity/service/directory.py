@@ -71,6 +71,14 @@ def missing(kind: Kind, row_id: str) -> NotFound:
     return NotFound(f"Could not find {kind.word}: {row_id}.")
 
 
+def existing(conn: db.Conn, kind: Kind, row_id: str) -> db.Row:
+    """Raises NotFound."""
+    row = tables.by_id(conn, kind.table, row_id)
+    if row is None:
+        raise missing(kind, row_id)
+    return row
+
+
 def load(conn: db.Conn, caller: Caller, kind: Kind, row_id: str, rule: str = "") -> Record:
     """What the caller may do this to. Raises Forbidden naming the rule, NotFound."""
     row = tables.by_id(conn, kind.table, row_id)

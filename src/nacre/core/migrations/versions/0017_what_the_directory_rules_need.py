@@ -24,7 +24,7 @@ def upgrade() -> None:
     op.create_table('failed_logins',
     sa.Column('key', sa.String(length=64), nullable=False),
     sa.Column('since', sa.DateTime(), nullable=False),
-    sa.Column('count', sa.Integer(), nullable=False),
+    sa.Column('failures', sa.Integer(), nullable=False),
     sa.PrimaryKeyConstraint('key', name=op.f('pk_failed_logins'))
     )
     op.create_table('registered_limits',
