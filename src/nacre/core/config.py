@@ -111,6 +111,10 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     prohibited_implied_role: tuple[str, ...] = ("admin",)
 
 
+class EndpointFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    return_all_endpoints_if_no_filter: bool = True
+
+
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`password_hash_rounds`: powers of two; None is the algorithm's usual number. argon2id has none."""
 
@@ -271,6 +275,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
     assignment: Assignment = Assignment()
+    endpoint_filter: EndpointFilter = EndpointFilter()
     identity: Identity = Identity()
     security_compliance: SecurityCompliance = SecurityCompliance()
     database: Database = Database()

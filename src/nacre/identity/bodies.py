@@ -372,3 +372,24 @@ class NewLimit(LimitChange, kw_only=True, forbid_unknown_fields=True):
 
 class NewLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     limits: Annotated[list[NewLimit], msgspec.Meta(min_length=1)]
+
+
+class Filters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    interface: Literal["public", "internal", "admin"] | UnsetType = UNSET
+    service_id: Id | UnsetType = UNSET
+    region_id: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.interface is self.service_id is self.region_id is UNSET:
+            raise ValueError("filters field is required and cannot be empty")
+
+
+class EndpointGroupChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    name: Name | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
+    filters: Filters | UnsetType = UNSET
+
+
+class NewEndpointGroup(EndpointGroupChange, kw_only=True, forbid_unknown_fields=True):
+    name: Name
+    filters: Filters

@@ -9,13 +9,15 @@ from nacre.core.errors import Error
 from nacre.core.http import PUBLIC, SIGNED, Route, Service
 from nacre.core.versions import Body
 from nacre.identity import bodies
-from nacre.identity.api import auth, directory, grants, limits
+from nacre.identity.api import auth, directory, endpoint_filter, grants, limits
 from nacre.identity.bodies import Open
 from nacre.identity.rules import RULES
 from nacre.identity.service import acting, catalog, credentials, domains, groups, roles, tags, trusts, users
+from nacre.identity.service import endpoint_filter as shown
 from nacre.identity.service import limits as limited
 from nacre.identity.service.credentials import CREDENTIALS
 from nacre.identity.service.directory import DOMAINS, ENDPOINTS, GROUPS, POLICIES, PROJECTS, REGIONS, ROLES, SERVICES, USERS, Kind
+from nacre.identity.service.endpoint_filter import GROUPS as GROUPS_OF_ENDPOINTS
 from nacre.identity.service.limits import LIMITS, REGISTERED
 from nacre.identity.service.trusts import TRUSTS
 
@@ -65,6 +67,28 @@ def _inherited(actor: str, scope: str) -> Iterator[Route]:
     for method, verb, word in (("GET", roles.check, "check"), ("PUT", roles.grant, "create"), ("DELETE", roles.revoke, "revoke")):
         does = grants.doer(verb, actor, scope, inherited=True)
         yield Route(method, f"{at}/{{role_id}}/inherited_to_projects", does, f"identity:{word}_grant", status=204)
+
+
+def _filter() -> Iterator[Route]:
+    """What projects' catalogs show."""
+    at, project, group = "/v3/OS-EP-FILTER", "/v3/OS-EP-FILTER/projects", GROUPS_OF_ENDPOINTS.address
+    yield from _read(GROUPS_OF_ENDPOINTS)
+    yield from _write(GROUPS_OF_ENDPOINTS, (shown.create, shown.update, shown.delete), bodies.NewEndpointGroup, bodies.EndpointGroupChange)
+    yield Route("GET", f"{at}/endpoints/{{id}}/projects", endpoint_filter.projects_of("endpoint"), "identity:list_projects_for_endpoint")
+    yield Route("GET", f"{project}/{{id}}/endpoints", endpoint_filter.endpoints_of_project, "identity:list_endpoints_for_project")
+    yield Route("GET", f"{project}/{{id}}/endpoint_groups", endpoint_filter.groups_of_project, "identity:list_endpoint_groups_for_project")
+    yield Route("GET", f"{group}/{{id}}/endpoints", endpoint_filter.endpoints_of_group,
+                "identity:list_endpoints_associated_with_endpoint_group")  # fmt: skip
+    yield Route("GET", f"{group}/{{id}}/projects", endpoint_filter.projects_of("group"),
+                "identity:list_projects_associated_with_endpoint_group")  # fmt: skip
+    yield Route("GET", f"{group}/{{id}}/projects/{{project_id}}", endpoint_filter.show_group_of_project, "identity:get_endpoint_group_in_project")
+    for what, one, words in (("endpoint", f"{project}/{{project_id}}/endpoints/{{id}}", "endpoint_{}_project"),
+                             ("group", f"{group}/{{id}}/projects/{{project_id}}", "endpoint_group_{}_project")):  # fmt: skip
+        if what == "endpoint":
+            yield Route("GET", one, endpoint_filter.doer(shown.check, what), "identity:check_endpoint_in_project", status=204)
+        for method, verb, word in (("PUT", shown.add, "add"), ("DELETE", shown.remove, "remove")):
+            rule = f"identity:{word}_{words.format('to' if word == 'add' else 'from')}"
+            yield Route(method, one, endpoint_filter.doer(verb, what), rule, status=204)
 
 
 def _of(verb: Verb, kind: Kind) -> Verb:
@@ -134,6 +158,7 @@ ROUTES = (
              bodies.NewRegisteredLimits, bodies.RegisteredLimitChange),
     *_read(LIMITS, limited.listed, limited.find),
     *_limits(LIMITS, (limited.create, limited.change, limited.delete), bodies.NewLimits, bodies.LimitChange),
+    *_filter(),
     Route("GET", TRUSTS.address, directory.lister(TRUSTS, trusts.listed), "identity:list_trusts"),
     Route("POST", TRUSTS.address, directory.create_trust, "identity:create_trust", Open("trust", bodies.NewTrust), 201),
     Route("GET", _TRUST, directory.show_trust, "identity:get_trust"),

@@ -77,6 +77,13 @@ RULES: dict[str, str] = {
     **{f"identity:{verb}_{word}": _READER for verb, word in (("list", "services"), ("get", "service"), ("list", "endpoints"), ("get", "endpoint"),
                                                              ("list", "policies"), ("get", "policy"))},
     **{f"identity:{verb}_{word}": _ADMIN for verb in ("create", "update", "delete") for word in ("region", "service", "endpoint", "policy")},
+    **{f"identity:{rule}": _READER for rule in (
+        "list_endpoint_groups", "get_endpoint_group", "list_projects_associated_with_endpoint_group", "get_endpoint_group_in_project",
+        "list_endpoints_associated_with_endpoint_group", "list_endpoint_groups_for_project", "list_projects_for_endpoint",
+        "check_endpoint_in_project", "list_endpoints_for_project")},
+    **{f"identity:{rule}": _ADMIN for rule in (
+        "create_endpoint_group", "update_endpoint_group", "delete_endpoint_group", "add_endpoint_group_to_project",
+        "remove_endpoint_group_from_project", "add_endpoint_to_project", "remove_endpoint_from_project")},
     **{f"identity:{rule}": "" for rule in ("get_limit_model", "list_limits", "get_registered_limit", "list_registered_limits")},
     "identity:get_limit": f"{_READER} or domain_id:%(target.limit.domain.id)s or domain_id:%(target.limit.project.domain_id)s or "
                           "project_id:%(target.limit.project_id)s",

@@ -18,7 +18,7 @@ from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, NotFound, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import directory, passwords, tags, trusts
+from nacre.identity.service import directory, endpoint_filter, passwords, tags, trusts
 from nacre.identity.service.directory import Record
 from nacre.identity.tokens import Token
 
@@ -33,6 +33,7 @@ class Memory:
     keys: MultiFernet
     callers: dict[str, Caller]
     catalog: list[db.Row]
+    restricted: dict[str, set[str]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _memory(cloud: Cloud, conn: sa.Connection) -> Memory:
     epoch = tables.epoch(conn)
     memory: Memory | None = cloud.memory.get("identity")
     if memory is None or memory.epoch != epoch:
-        memory = Memory(epoch, tokens.load_keys(cloud, conn), {}, tables.catalog_rows(conn))
+        memory = Memory(epoch, tokens.load_keys(cloud, conn), {}, tables.catalog_rows(conn), endpoint_filter.restricted(conn))
         cloud.memory["identity"] = memory
     return memory
 
@@ -222,9 +223,14 @@ def revoke(caller: Caller, text: str) -> None:
             tables.bump_epoch(tx)
 
 
-def catalog(cloud: Cloud) -> list[db.Row]:
+def catalog(cloud: Cloud, project_id: str | None) -> list[db.Row]:
+    """What the catalog shows to a project: what it was given if it was given some."""
     with cloud.db.read() as conn:
-        return _memory(cloud, conn).catalog
+        memory = _memory(cloud, conn)
+    given = memory.restricted.get(project_id or "")
+    if given is None:
+        return memory.catalog if project_id is None or cloud.config.endpoint_filter.return_all_endpoints_if_no_filter else []
+    return [row for row in memory.catalog if row.endpoint_id in given]
 
 
 def scopes(caller: Caller, kind: str) -> list[Record]:

@@ -135,7 +135,7 @@ def insert(tx: db.Tx, kind: Kind, wanted: Wanted, row_id: str = "") -> Record:
         columns["options"] = _set(None, wanted["options"])
     row = {"id": row_id or ids.hex_id(), **columns}
     free(tx, kind, row)
-    tx.insert(kind.table, **row, extra=extra or None)
+    tx.insert(kind.table, **row, **({"extra": extra or None} if "extra" in kind.table.c else {}))
     journal.changed(tx, kind.word, row["id"], "create")
     return again(tx, kind, row["id"])
 
