@@ -13,12 +13,12 @@ from nacre.core.cloud import Cloud
 from nacre.identity import tables
 from nacre.identity.api.directory import versions
 from nacre.identity.service import limits as unified
-from nacre.identity.service.auth import authenticate
+from nacre.identity.service.auth import acting, authenticate
 from nacre.identity.service.bootstrap import REGION, bootstrap
 from nacre.identity.tokens import fits, master_key
 
-__all__ = ["authenticate", "bootstrap", "endpoint", "fits", "limits", "project_exists", "project_named", "project_names", "sealed", "unsealed",
-           "user_names", "versions"]  # fmt: skip
+__all__ = ["acting", "authenticate", "bootstrap", "endpoint", "fits", "limits", "project_exists", "project_named", "project_names", "sealed",
+           "unsealed", "user_names", "versions"]  # fmt: skip
 
 
 def endpoint(conn: db.Conn, kind: str, region: str, interface: str) -> str | None:

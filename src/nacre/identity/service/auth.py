@@ -16,10 +16,10 @@ from cryptography.fernet import MultiFernet
 from nacre.core import clock, db
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
-from nacre.core.errors import Forbidden, NotFound, Unauthorized
+from nacre.core.errors import Conflict, Forbidden, NotFound, Unauthorized
 from nacre.identity import tables, tokens
 from nacre.identity.service import directory, endpoint_filter, passwords, tags, trusts
-from nacre.identity.service.directory import Record
+from nacre.identity.service.directory import DOMAINS, PROJECTS, USERS, Kind, Record
 from nacre.identity.tokens import Token
 
 REMEMBERED = 4096
@@ -248,3 +248,29 @@ def scopes(caller: Caller, kind: str) -> list[Record]:
 def system_scopes(caller: Caller) -> bool:
     with caller.read() as conn:
         return bool(caller.user_id and tables.scopes_of(conn, caller.user_id, "system"))
+
+
+def acting(cloud: Cloud, user: str, scope: str, reference: str) -> Caller:
+    """Who a token of this user for this scope would make, each by id or name. Raises NotFound, Conflict (a name that several have)."""
+    with cloud.db.read() as conn:
+        user_id = _only(conn, USERS, user)
+        fixed = {"": "", "system": "all"}
+        scope_id = fixed[scope] if scope in fixed else _only(conn, PROJECTS if scope == "project" else DOMAINS, reference)
+        now = clock.utcnow()
+        token = Token(user_id, scope, scope_id, (), now, now + timedelta(hours=1), ())
+        try:
+            return _caller(cloud, conn, token, "")
+        except Unauthorized:
+            where = f"in {scope} {reference}" if reference else f"with scope {scope or 'none'}"
+            raise NotFound(f"{user} would get no token {where}: there is no role, or something is disabled.") from None
+
+
+def _only(conn: sa.Connection, kind: Kind, reference: str) -> str:
+    if tables.by_id(conn, kind.table, reference) is not None:
+        return reference
+    found = [row.id for row in conn.execute(sa.select(kind.table.c.id).where(kind.table.c.name == reference))]
+    if not found:
+        raise directory.missing(kind, reference)
+    if len(found) > 1:
+        raise Conflict(f"Several have the name {reference}: {', '.join(found)}. Say one of these ids.")
+    return str(found[0])
