@@ -205,7 +205,7 @@ class UserOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 class DomainChange(msgspec.Struct, kw_only=True):
     name: Short | UnsetType = UNSET
-    description: Text | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
     options: Options | UnsetType = UNSET
 
@@ -250,7 +250,7 @@ class NewPassword(msgspec.Struct, kw_only=True):
 
 class GroupChange(msgspec.Struct, kw_only=True):
     name: Short | UnsetType = UNSET
-    description: Text | UnsetType = UNSET
+    description: Text | UnsetType | None = UNSET
     domain_id: Id | UnsetType | None = UNSET
 
 
@@ -277,8 +277,8 @@ class Region(msgspec.Struct, kw_only=True):
 
 class ServiceChange(msgspec.Struct, kw_only=True):
     type: Name | UnsetType = UNSET
-    name: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType = UNSET
-    description: Text | UnsetType = UNSET
+    name: Annotated[str, msgspec.Meta(max_length=255)] | UnsetType | None = UNSET
+    description: Text | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
 
 
@@ -385,9 +385,9 @@ class Filters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class EndpointGroupChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    name: Name | UnsetType = UNSET
+    name: Name | UnsetType | None = UNSET
     description: Text | UnsetType | None = UNSET
-    filters: Filters | UnsetType = UNSET
+    filters: Filters | UnsetType | None = UNSET
 
 
 class NewEndpointGroup(EndpointGroupChange, kw_only=True, forbid_unknown_fields=True):

@@ -204,11 +204,11 @@ def _wanted_scope(conn: sa.Connection, user: db.Row, scope: Any) -> tuple[str, s
 
 
 def shown(caller: Caller, text: str) -> Caller:
-    """The token in X-Subject-Token, for a caller who may see it. Raises NotFound, Forbidden."""
+    """The token in X-Subject-Token, for a caller who may see it; one that is not worth anything is missing to everybody, as upstream says it.
+    Raises NotFound, Forbidden."""
     try:
         subject = authenticate(caller.cloud, text, caller.request_id)
     except Unauthorized as error:
-        caller.require({"target.token.user_id": None})
         raise NotFound("Failed to validate token", kind="TokenNotFound") from error
     caller.require({"target.token.user_id": subject.user_id})
     return subject

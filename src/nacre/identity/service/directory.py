@@ -123,8 +123,11 @@ def domain_of(conn: db.Conn, caller: Caller, wanted: Wanted) -> str:
 
 
 def split(kind: Kind, wanted: Wanted) -> tuple[Record, Record]:
-    """Columns, and the rest."""
+    """Columns, and the rest. A text that is null is none."""
     columns = {name: value for name, value in wanted.items() if name in kind.table.c and name not in ("id", "extra")}
+    for name in ("description", "name"):
+        if name in columns and columns[name] is None and not kind.table.c[name].nullable:
+            columns[name] = ""
     return columns, {name: value for name, value in wanted.items() if name not in kind.table.c}
 
 

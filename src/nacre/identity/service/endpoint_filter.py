@@ -27,9 +27,10 @@ def create(caller: Caller, wanted: Wanted) -> Record:
 
 
 def update(caller: Caller, row_id: str, wanted: Wanted) -> Record:
-    """Raises NotFound."""
+    """What is null stays as it is: the usual client says so. Raises NotFound."""
     with caller.write() as tx:
-        return directory.update(tx, GROUPS, directory.load(tx, caller, GROUPS, row_id), wanted)
+        said = {name: value for name, value in wanted.items() if value is not None}
+        return directory.update(tx, GROUPS, directory.load(tx, caller, GROUPS, row_id), said)
 
 
 def delete(caller: Caller, row_id: str) -> None:

@@ -29,7 +29,7 @@ def create(caller: Caller, wanted: Wanted) -> Record:
     with caller.write() as tx:
         if domain_id is not None and tables.by_id(tx, tables.domains, domain_id) is None:
             raise directory.missing(DOMAINS, domain_id)
-        return directory.insert(tx, ROLES, {**wanted, "domain_id": domain_id, "description": wanted.get("description") or ""})
+        return directory.insert(tx, ROLES, {"description": "", **wanted, "domain_id": domain_id})
 
 
 def _ask(caller: Caller, verb: str, role: Wanted) -> None:
@@ -57,8 +57,7 @@ def update(caller: Caller, role_id: str, wanted: Wanted) -> Record:
     """Raises Conflict."""
     with caller.write() as tx:
         before = _load(tx, caller, "update", role_id)
-        said = {**wanted, "description": wanted["description"] or ""} if "description" in wanted else wanted
-        return directory.update(tx, ROLES, before, said)
+        return directory.update(tx, ROLES, before, wanted)
 
 
 def delete(caller: Caller, role_id: str) -> None:
