@@ -190,6 +190,8 @@ def test_every_login_is_in_the_journal_and_no_secret(admin: httpx.Client, runnin
     login(running, user, "very-secret", {"project": {"id": "nowhere"}})
     admin.patch(f"{V3}/users/{user['id']}", json={"user": {"enabled": False}})
     login(running, user, "very-secret")
+    assert httpx.post(f"{running.url}{V3}/auth/tokens", json=again).status_code == 404
+    assert lines(running, "unknown")[-1].values["reason"] == "TokenNotFound"
     told = [(line.action, line.values.get("reason"), tuple(line.values["methods"])) for line in lines(running, user["id"])]
     assert told == [("authenticate", None, ("password",)), ("refuse", "password", ("password",)), ("authenticate", None, ("token",)),
                     ("refuse", "scope", ("password",)), ("refuse", "disabled", ("password",))]  # fmt: skip

@@ -138,11 +138,11 @@ def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
 
 
 def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
-    """A new token for who proves to be a user. Raises Unauthorized, BadRequest."""
+    """A new token for who proves to be a user. Raises Unauthorized, BadRequest, NotFound (token, trust), Forbidden."""
     with cloud.db.read() as conn:
         memory = _memory(cloud, conn)
         if asked.token:
-            before = authenticate(cloud, asked.token, request_id)
+            before = _held(cloud, asked.token, request_id)
             if "trust" in before.extra:
                 raise Forbidden("A token of a trust cannot be used to get another.", kind="ForbiddenAction")
             user = tables.by_id(conn, tables.users, before.user_id)
@@ -166,6 +166,14 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
     token = Token(user.id, scope, scope_id, methods, now, min(ends), audit)
     with cloud.db.read() as conn:
         return replace(_caller(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
+
+
+def _held(cloud: Cloud, text: str, request_id: str) -> Caller:
+    """Raises NotFound for a token that is not worth anything, as upstream says it."""
+    try:
+        return authenticate(cloud, text, request_id)
+    except Unauthorized as error:
+        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
 
 
 def find_user(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
@@ -206,10 +214,7 @@ def _wanted_scope(conn: sa.Connection, user: db.Row, scope: Any) -> tuple[str, s
 def shown(caller: Caller, text: str) -> Caller:
     """The token in X-Subject-Token, for a caller who may see it; one that is not worth anything is missing to everybody, as upstream says it.
     Raises NotFound, Forbidden."""
-    try:
-        subject = authenticate(caller.cloud, text, caller.request_id)
-    except Unauthorized as error:
-        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
+    subject = _held(caller.cloud, text, caller.request_id)
     caller.require({"target.token.user_id": subject.user_id})
     return subject
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from nacre.core import clock, db, journal
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
-from nacre.core.errors import TooManyRequests, Unauthorized
+from nacre.core.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from nacre.identity import tables
 from nacre.identity.service import auth
 from nacre.identity.service.auth import Asked
@@ -49,8 +49,9 @@ def attempt(cloud: Cloud, request_id: str, who: tuple[str, str], about: dict[str
         _wait(cloud, key)
     try:
         return verb()
-    except Unauthorized as error:
-        refused = error if isinstance(error, Refused) else Refused("scope", who[0] or None)
+    except (Unauthorized, NotFound, Forbidden) as error:
+        reason = "scope" if isinstance(error, Unauthorized) else error.name
+        refused = error if isinstance(error, Refused) else Refused(reason, who[0] or None)
         with cloud.db.write(System(request_id, refused.user_id)) as tx:
             journal.changed(tx, "authentication", refused.user_id or "unknown", "refuse", values={**about, "reason": refused.reason})
             if refused.reason in _COUNTED and who[0]:
