@@ -23,14 +23,14 @@ from nacre.compute import repair as compute_repair
 from nacre.compute import routes as compute_routes
 from nacre.compute import tasks as compute_tasks
 from nacre.core import backup as backups
-from nacre.core import consoles, doctor, ids, joining, node_api, postgresql, tls, why
+from nacre.core import consoles, doctor, ids, joining, node_api, postgresql, tls, verdicts, why
 from nacre.core.bells import Bells, ListenNotify
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
 from nacre.core.config import Config, Home
 from nacre.core.consoles import meetings
 from nacre.core.db import Database
-from nacre.core.errors import Error
+from nacre.core.errors import Error, NotFound
 from nacre.core.http import App, Service
 from nacre.core.loops import Loop, Loops
 from nacre.core.policy import Policy
@@ -238,8 +238,22 @@ def first_image(home: Home, config: Config, file: Path) -> None:
     cloud.db.close()
 
 
+def check_policy(cloud: Cloud, asked: dict[str, Any]) -> dict[str, Any]:
+    """Raises NotFound for who or what there is not."""
+    rule, named = asked["rule"], asked["service"]
+    found = [name for name, policy in cloud.policies.items() if rule in policy.written and named in (None, name)]
+    if len(found) != 1:
+        reason = f"several services have it: say one of {', '.join(found)}" if found else f"there is no such rule in {named or 'any service'}"
+        raise NotFound(f"{rule}: {reason}.")
+    caller = identity.acting(cloud, asked["user"], asked["scope"], asked["reference"])
+    own = {"project_id": caller.project_id, "user_id": caller.user_id, "tenant_id": caller.project_id}
+    verdict = verdicts.told(verdicts.explain(cloud.policies[found[0]], rule, {**own, **asked["target"]}, caller.credentials))
+    return {**verdict, "rule": rule, "service": found[0], "user": caller.user_name, "roles": sorted(caller.roles)}
+
+
 CHECKS = (compute_doctor.check,)
 QUESTIONS: dict[str, Callable[[Cloud, dict[str, Any]], Any]] = {
+    "policy": check_policy,
     "doctor": lambda cloud, asked: doctor.run(cloud, CHECKS, repair=asked["fix"]),
     "explain": lambda cloud, asked: compute.explain_all(cloud, asked["server"]),
     "why": lambda cloud, asked: why.tell(cloud, asked["id"], asked["request"]),

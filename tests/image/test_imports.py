@@ -230,17 +230,15 @@ def test_a_signed_image_is_refused_with_the_reason(several: Running) -> None:
 @pytest.mark.parametrize(("resource", "limit", "status"), [("image_count_total", 0, 413), ("image_size_total", 0, 413), ("image_stage_total", 0, 413),
                                                            ("image_count_uploading", 0, 413), ("image_size_total", 5, 204)])  # fmt: skip
 def test_limits(several: Running, resource: str, limit: int, status: int) -> None:
-    from nacre.core import quota
-    from nacre.core.caller import System
-
-    project = several.connect("demo").current_project_id
+    project, identity = several.connect("demo").current_project_id, several.connect().identity
     with several.http("demo") as http:
         image_id = new(http, "raw")
-        with several.cloud.db.write(System("req-test")) as tx:
-            used = http.get("/image/v2/info/usage").json()["usage"]
-            quota.set_limits(tx, project, "image", {resource: used[resource]["usage"] + limit})
+        allowed = http.get("/image/v2/info/usage").json()["usage"][resource]["usage"] + limit
+        about = {"service_id": next(identity.services(type="image")).id, "resource_name": resource}
+        registered = identity.create_registered_limit(**about, default_limit=-1)
+        made = identity.create_limit(**about, resource_limit=allowed, project_id=project)
         try:
-            assert http.get("/image/v2/info/usage").json()["usage"][resource]["limit"] == used[resource]["usage"] + limit
+            assert http.get("/image/v2/info/usage").json()["usage"][resource]["limit"] == allowed
             if resource == "image_count_total":
                 answer = http.post("/image/v2/images", json={"name": "one more"})
             else:
@@ -249,8 +247,8 @@ def test_limits(several: Running, resource: str, limit: int, status: int) -> Non
             assert answer.status_code == status, answer.text
             assert resource in answer.text or status == 204
         finally:
-            with several.cloud.db.write(System("req-test")) as tx:
-                quota.reset(tx, project, "image")
+            identity.delete_limit(made)
+            identity.delete_registered_limit(registered)
 
 
 def test_the_cache(several: Running, web: Web) -> None:

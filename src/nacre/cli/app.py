@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nacre.cli.options import DATABASE, Conformance, HomeOption, Up, taking
+from nacre.cli.options import DATABASE, Conformance, HomeOption, PolicyCheck, Up, taking
 from nacre.cli.trouble import DEFAULT_HOME, Trouble, typed
 from nacre.core.config import Home
 
@@ -138,6 +138,27 @@ def tell_why(
     from nacre.cli import why as verb
 
     verb.show(Home(home), name, request, as_json=as_json)
+
+
+policy_app = typer.Typer(no_args_is_help=True, help="Who may do what.")
+app.add_typer(policy_app, name="policy")
+
+
+@policy_app.callback()
+def policies() -> None:
+    pass
+
+
+@policy_app.command("check")
+@taking(PolicyCheck)
+def policy_check(given: PolicyCheck) -> None:
+    """Whether a rule allows a user something, and which line decided; exit status 0 when it does, 1 when not."""
+    from nacre.cli import policy as verb
+
+    scope, reference = ("system", "") if given.system else ("project", given.project) if given.project else ("domain", given.domain or "")
+    question = {"rule": given.rule, "service": given.service, "user": given.user, "scope": scope if given.system or reference else "",
+                "reference": reference, "target": verb.target(given.target or [])}  # fmt: skip
+    sys.exit(verb.check(Home(given.home), question, as_json=given.as_json))
 
 
 node_app = typer.Typer(no_args_is_help=True, help="Further hosts: a token here, join there.")

@@ -60,3 +60,18 @@ class Conformance:
     list_failures: Annotated[bool, typer.Option("--list-failures", help="What failed in the last report; runs nothing.")] = False
     rerun_failed: Annotated[bool, typer.Option("--rerun-failed", help="Only what failed in the last report.")] = False
     document: Annotated[bool, typer.Option("--document", help="Write the table into docs/conformance.md.")] = False
+
+
+@dataclass(frozen=True)
+class PolicyCheck:
+    """Who asks, for which scope (none: unscoped), and which rule. Users, projects and domains by id or name."""
+
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="As identity:list_users or create_network.")]
+    user: Annotated[str, typer.Option(help="Who asks.")]
+    project: Annotated[str | None, typer.Option(help="With a token for this project.")] = None
+    domain: Annotated[str | None, typer.Option(help="With a token for this domain.")] = None
+    system: Annotated[bool, typer.Option("--system", help="With a token for the system.")] = False
+    service: Annotated[str | None, typer.Option(help="Whose rule, if several have one of that name.")] = None
+    target: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="What the rule looks at.  [the asker's project and user]")] = None
+    home: HomeOption = DEFAULT_HOME
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False

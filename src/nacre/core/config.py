@@ -10,9 +10,10 @@ start. An unknown option is refused by name: a misspelt ratio must not be silent
 
 import hashlib
 import ipaddress
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -48,10 +49,11 @@ class Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     limit_param_default: int = 25
     api_limit_max: int = 1000
     do_secure_hash: bool = True
+    max_project_tree_depth: int = 5
 
 
 class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options that upstream does not have."""
+    """Options that upstream does not have. `failed_logins_per_minute`: of one user from one address; 0 is any number."""
 
     host: str = "127.0.0.1"
     port: int = 15000
@@ -63,6 +65,7 @@ class Nacre(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     node_port: int | None = None
     joined: tuple[int, ...] = ()
     classic_ports: bool = False
+    failed_logins_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 20
 
 
 class Libvirt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,6 +105,49 @@ class FilterScheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     expiration: int = 3600
+
+
+class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    prohibited_implied_role: tuple[str, ...] = ("admin",)
+
+
+class EndpointFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    return_all_endpoints_if_no_filter: bool = True
+
+
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`password_hash_rounds`: powers of two; None is the algorithm's usual number. argon2id has none."""
+
+    password_hash_algorithm: Literal["bcrypt", "scrypt", "argon2id"] = "bcrypt"
+    password_hash_rounds: Annotated[int, msgspec.Meta(ge=4, le=31)] | None = None
+    scrypt_block_size: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
+    scrypt_parallelism: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    max_password_length: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 4096
+
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class SecurityCompliance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of passwords and who logs in with one; None switches off. Durations in days, but `lockout_duration` in seconds."""
+
+    disable_user_account_days_inactive: Positive | None = None
+    lockout_failure_attempts: Positive | None = None
+    lockout_duration: Positive = 1800
+    password_expires_days: Positive | None = None
+    unique_last_password_count: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    minimum_password_age: Annotated[int, msgspec.Meta(ge=0)] = 0
+    password_regex: str | None = None
+    password_regex_description: str = ""
+    change_password_upon_first_use: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.password_regex or "")
+        except re.error as error:
+            raise ValueError(f"password_regex is no regular expression: {error}") from None
+        if self.password_expires_days is not None and self.minimum_password_age >= self.password_expires_days:
+            raise ValueError("minimum_password_age is not less than password_expires_days: no password could be changed in time")
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -228,6 +274,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     api: Api = Api()
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
+    assignment: Assignment = Assignment()
+    endpoint_filter: EndpointFilter = EndpointFilter()
+    identity: Identity = Identity()
+    security_compliance: SecurityCompliance = SecurityCompliance()
     database: Database = Database()
     ml2: Ml2 = Ml2()
     ml2_type_flat: Ml2TypeFlat = Ml2TypeFlat()

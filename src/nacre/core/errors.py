@@ -2,7 +2,7 @@
 
     Error
     ├── BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   NotAcceptable 406   Conflict 409   Gone 410
-    ├── PreconditionFailed 412   TooLarge 413   UnsupportedMedia 415   Unavailable 503
+    ├── PreconditionFailed 412   TooLarge 413   UnsupportedMedia 415   TooManyRequests 429   Unavailable 503
     └── OverQuota (413; services that answer 403 or 409 pass `status`)
 
 `message` is for the caller. What only the operator may see goes to the log by `cause` (exception chaining), never into `message`.
@@ -75,6 +75,16 @@ class OverQuota(Error):
 
 class UnsupportedMedia(Error):
     status = 415
+
+
+class TooManyRequests(Error):
+    """`retry_after` seconds, also told in the header of that name."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unavailable(Error):

@@ -33,7 +33,7 @@ from starlette.websockets import WebSocket
 from nacre.core import db, ids, log
 from nacre.core.caller import FORBIDDEN, Caller
 from nacre.core.cloud import Cloud
-from nacre.core.errors import BadRequest, Error, MethodNotAllowed, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMedia
+from nacre.core.errors import BadRequest, Error, MethodNotAllowed, NotFound, TooLarge, TooManyRequests, Unauthorized, Unavailable, UnsupportedMedia
 from nacre.core.threads import Threads
 from nacre.core.versions import ALWAYS, Body, Microversions, Version
 
@@ -88,6 +88,11 @@ class Call:
         """What the catalog's addresses begin with for this client: who came without TLS, on this machine, goes on so."""
         plain = self.cloud.config.nacre.http_port
         return self.base if plain and self.base in (f"http://127.0.0.1:{plain}", f"http://localhost:{plain}") else self.cloud.public_url
+
+    @property
+    def source(self) -> str:
+        """The address that the request came from."""
+        return self.request.client.host if self.request.client is not None else ""
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A boolean query parameter. Raises BadRequest."""
@@ -381,6 +386,8 @@ def _failed(service: Service, error: Exception, request_id: str, request: Reques
         error = _unexpected(error, request_id)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = f'Keystone uri="{_base(request)}/identity"'
+    if isinstance(error, TooManyRequests):
+        headers["retry-after"] = str(error.retry_after)
     return Response(msgspec.json.encode(service.render_error(error, request_id)), error.code, headers, media_type="application/json")
 
 

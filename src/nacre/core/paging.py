@@ -26,7 +26,7 @@ class Page:
     reverse: bool = False
 
 
-def limit_of(query: QueryParams, most: int | None) -> int | None:
+def limit_of(query: Mapping[str, str], most: int | None) -> int | None:
     """The `limit` parameter, capped at `most`. Raises BadRequest."""
     text = query.get("limit")
     if text is None or text == "":

@@ -379,6 +379,11 @@ class _Compiler:
         return _generic(tree)
 
 
+def alone(check: Atom) -> Verdict:
+    """The verdict of one check that is no reference to a rule."""
+    return _Compiler({})._tree(check)
+
+
 # Files
 
 
@@ -443,6 +448,7 @@ class Policy:
         self._files = tuple(files)
         self._refreshing = threading.Lock()
         self._seen = self._look()
+        self.written: Mapping[str, Written] = {}
         self._rules = self._compile()
 
     def check(self, rule: str, target: Target, credentials: Credentials) -> bool:
@@ -493,4 +499,5 @@ class Policy:
             compiler.rule(name)
         for name in overrides.keys() - self._defaults.keys() - compiler.used - {"default"}:
             _log.warning("%s: nothing asks for the rule %r", overrides[name].where, name)
+        self.written = table
         return compiler.done

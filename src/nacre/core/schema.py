@@ -47,7 +47,7 @@ def upgrade_within(conn: sa.Connection) -> None:
     _run(conn, transaction_per_migration=False)
 
 
-def _run(conn: sa.Connection, *, transaction_per_migration: bool) -> None:
+def _run(conn: sa.Connection, *, transaction_per_migration: bool, to: str = "head") -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -58,7 +58,7 @@ def _run(conn: sa.Connection, *, transaction_per_migration: bool) -> None:
     script = ScriptDirectory.from_config(config)
 
     def steps(revision: Any, _context: Any) -> Any:
-        return script._upgrade_revs("head", revision)
+        return script._upgrade_revs(to, revision)
 
     with EnvironmentContext(config, script, fn=steps) as environment:
         environment.configure(connection=conn, target_metadata=metadata, transaction_per_migration=transaction_per_migration,

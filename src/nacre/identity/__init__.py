@@ -12,12 +12,13 @@ from nacre.core import db
 from nacre.core.cloud import Cloud
 from nacre.identity import tables
 from nacre.identity.api.directory import versions
-from nacre.identity.service.auth import authenticate
-from nacre.identity.service.bootstrap import bootstrap
+from nacre.identity.service import limits as unified
+from nacre.identity.service.auth import acting, authenticate
+from nacre.identity.service.bootstrap import REGION, bootstrap
 from nacre.identity.tokens import fits, master_key
 
-__all__ = ["authenticate", "bootstrap", "endpoint", "fits", "project_exists", "project_named", "project_names", "sealed", "unsealed", "user_names",
-           "versions"]  # fmt: skip
+__all__ = ["acting", "authenticate", "bootstrap", "endpoint", "fits", "limits", "project_exists", "project_named", "project_names", "sealed",
+           "unsealed", "user_names", "versions"]  # fmt: skip
 
 
 def endpoint(conn: db.Conn, kind: str, region: str, interface: str) -> str | None:
@@ -56,3 +57,8 @@ def project_names(conn: db.Conn, wanted: Iterable[str]) -> dict[str, str]:
 def user_names(conn: db.Conn, wanted: Iterable[str]) -> dict[str, str]:
     query = sa.select(tables.users.c.id, tables.users.c.name).where(tables.users.c.id.in_(list(wanted)))
     return {row.id: row.name for row in conn.execute(query)}
+
+
+def limits(conn: db.Conn, kind: str, project_id: str) -> dict[str, int]:
+    """Resource -> how much of it the project may have of services of this type (-1: any number), where unified limits say so."""
+    return unified.of_project(conn, kind, project_id, REGION)

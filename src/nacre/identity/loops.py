@@ -1,4 +1,6 @@
-"""What identity keeps true: revocations are kept only as long as the token they revoke would live."""
+"""What identity keeps true: revocations are kept only as long as the token they revoke would live, failed logins as long as they count."""
+
+from datetime import timedelta
 
 import sqlalchemy as sa
 
@@ -18,4 +20,13 @@ def forget_expired(cloud: Cloud, who: System) -> None:
         tx.execute(tables.revoked.delete().where(late))
 
 
-LOOPS = (Loop("identity-revocations", 300, forget_expired),)
+def forget_failures(cloud: Cloud, who: System) -> None:
+    late = tables.failed_logins.c.since < clock.utcnow() - timedelta(minutes=5)
+    with cloud.db.read() as conn:
+        if conn.execute(sa.select(tables.failed_logins.c.key).where(late).limit(1)).first() is None:
+            return
+    with cloud.db.write(who) as tx:
+        tx.execute(tables.failed_logins.delete().where(late))
+
+
+LOOPS = (Loop("identity-revocations", 300, forget_expired), Loop("identity-failures", 300, forget_failures))

@@ -7,13 +7,18 @@ import msgspec
 
 from nacre.core.errors import Error
 from nacre.core.http import PUBLIC, SIGNED, Route, Service
+from nacre.core.versions import Body
 from nacre.identity import bodies
-from nacre.identity.api import auth, directory, grants
+from nacre.identity.api import auth, directory, endpoint_filter, grants, limits
 from nacre.identity.bodies import Open
 from nacre.identity.rules import RULES
-from nacre.identity.service import catalog, credentials, domains, groups, projects, roles, trusts, users
+from nacre.identity.service import acting, catalog, credentials, domains, groups, roles, tags, trusts, users
+from nacre.identity.service import endpoint_filter as shown
+from nacre.identity.service import limits as limited
 from nacre.identity.service.credentials import CREDENTIALS
 from nacre.identity.service.directory import DOMAINS, ENDPOINTS, GROUPS, POLICIES, PROJECTS, REGIONS, ROLES, SERVICES, USERS, Kind
+from nacre.identity.service.endpoint_filter import GROUPS as GROUPS_OF_ENDPOINTS
+from nacre.identity.service.limits import LIMITS, REGISTERED
 from nacre.identity.service.trusts import TRUSTS
 
 Shape = type[msgspec.Struct]
@@ -33,6 +38,14 @@ def _write(kind: Kind, verbs: tuple[Verb, Verb, Verb], new: Shape, change: Shape
     yield Route("DELETE", at, directory.remover(delete), f"identity:delete_{word}", status=204)
 
 
+def _limits(kind: Kind, verbs: tuple[Verb, Verb, Verb], new: Shape, change: Shape) -> Iterator[Route]:
+    create, update, delete = verbs
+    at, word = f"{kind.address}/{{id}}", kind.word
+    yield Route("POST", kind.address, limits.creator(kind, create), f"identity:create_{kind.plural}", Body(None, new, lax=False), 201)
+    yield Route("PATCH", at, limits.changer(kind, update), f"identity:update_{word}", Body(word, change, lax=False))
+    yield Route("DELETE", at, directory.remover(delete), f"identity:delete_{word}", status=204)
+
+
 def _grants(actor: str, scope: str) -> Iterator[Route]:
     place = "system" if scope == "system" else f"{scope}s/{{scope_id}}"
     at = f"/v3/{place}/{actor}s/{{actor_id}}/roles"
@@ -46,12 +59,46 @@ def _grants(actor: str, scope: str) -> Iterator[Route]:
     yield Route("DELETE", f"{at}/{{role_id}}", grants.doer(roles.revoke, actor, scope), rule("revoke"), status=204)
 
 
+def _inherited(actor: str, scope: str) -> Iterator[Route]:
+    """Grants on what is in a domain or below a project."""
+    at = f"/v3/OS-INHERIT/{scope}s/{{scope_id}}/{actor}s/{{actor_id}}/roles"
+    if scope == "domain":
+        yield Route("GET", f"{at}/inherited_to_projects", grants.lister(actor, scope, inherited=True), "identity:list_grants")
+    for method, verb, word in (("GET", roles.check, "check"), ("PUT", roles.grant, "create"), ("DELETE", roles.revoke, "revoke")):
+        does = grants.doer(verb, actor, scope, inherited=True)
+        yield Route(method, f"{at}/{{role_id}}/inherited_to_projects", does, f"identity:{word}_grant", status=204)
+
+
+def _filter() -> Iterator[Route]:
+    """What projects' catalogs show."""
+    at, project, group = "/v3/OS-EP-FILTER", "/v3/OS-EP-FILTER/projects", GROUPS_OF_ENDPOINTS.address
+    yield from _read(GROUPS_OF_ENDPOINTS)
+    yield from _write(GROUPS_OF_ENDPOINTS, (shown.create, shown.update, shown.delete), bodies.NewEndpointGroup, bodies.EndpointGroupChange)
+    yield Route("GET", f"{at}/endpoints/{{id}}/projects", endpoint_filter.projects_of("endpoint"), "identity:list_projects_for_endpoint")
+    yield Route("GET", f"{project}/{{id}}/endpoints", endpoint_filter.endpoints_of_project, "identity:list_endpoints_for_project")
+    yield Route("GET", f"{project}/{{id}}/endpoint_groups", endpoint_filter.groups_of_project, "identity:list_endpoint_groups_for_project")
+    yield Route("GET", f"{group}/{{id}}/endpoints", endpoint_filter.endpoints_of_group,
+                "identity:list_endpoints_associated_with_endpoint_group")  # fmt: skip
+    yield Route("GET", f"{group}/{{id}}/projects", endpoint_filter.projects_of("group"),
+                "identity:list_projects_associated_with_endpoint_group")  # fmt: skip
+    yield Route("GET", f"{group}/{{id}}/projects/{{project_id}}", endpoint_filter.show_group_of_project, "identity:get_endpoint_group_in_project")
+    for what, one, words in (("endpoint", f"{project}/{{project_id}}/endpoints/{{id}}", "endpoint_{}_project"),
+                             ("group", f"{group}/{{id}}/projects/{{project_id}}", "endpoint_group_{}_project")):  # fmt: skip
+        if what == "endpoint":
+            yield Route("GET", one, endpoint_filter.doer(shown.check, what), "identity:check_endpoint_in_project", status=204)
+        for method, verb, word in (("PUT", shown.add, "add"), ("DELETE", shown.remove, "remove")):
+            rule = f"identity:{word}_{words.format('to' if word == 'add' else 'from')}"
+            yield Route(method, one, endpoint_filter.doer(verb, what), rule, status=204)
+
+
 def _of(verb: Verb, kind: Kind) -> Verb:
     """A verb of several kinds, for one of them."""
     return lambda caller, *rest: verb(caller, kind, *rest)
 
 
 _MEMBER, _TRUST = "/v3/groups/{id}/users/{user_id}", f"{TRUSTS.address}/{{id}}"
+_TAGS = f"{PROJECTS.address}/{{id}}/tags"
+_IMPLIED = "/v3/roles/{id}/implies/{implied_id}"
 ROUTES = (
     Route("GET", "/", directory.root, PUBLIC),
     Route("GET", "/v3", directory.v3, PUBLIC),
@@ -63,9 +110,19 @@ ROUTES = (
     Route("GET", "/v3/auth/projects", auth.projects, "identity:get_auth_projects"),
     Route("GET", "/v3/auth/domains", auth.domains, "identity:get_auth_domains"),
     Route("GET", "/v3/auth/system", auth.system, "identity:get_auth_system"),
-    *(route for kind in (DOMAINS, PROJECTS, USERS, GROUPS, ROLES, REGIONS, SERVICES, ENDPOINTS, POLICIES) for route in _read(kind)),
+    *_read(ROLES, roles.listed, roles.find),
+    *_read(USERS, users.listed, users.find),
+    *(route for kind in (DOMAINS, GROUPS, REGIONS, SERVICES, ENDPOINTS, POLICIES) for route in _read(kind)),
     *_write(DOMAINS, (domains.create, domains.update, domains.delete), bodies.NewDomain, bodies.DomainChange),
-    *_write(PROJECTS, (projects.create, projects.update, projects.delete), bodies.NewProject, bodies.ProjectChange),
+    Route("GET", PROJECTS.address, directory.lister(PROJECTS, acting.listed), "identity:list_projects"),
+    Route("GET", f"{PROJECTS.address}/{{id}}", directory.show_project, "identity:get_project"),
+    *_write(PROJECTS, (acting.create, acting.update, acting.delete), bodies.NewProject, bodies.ProjectChange),
+    Route("GET", _TAGS, directory.tags_of, "identity:list_project_tags"),
+    Route("PUT", _TAGS, directory.put_tags, "identity:update_project_tags", Body(None, bodies.Tags)),
+    Route("DELETE", _TAGS, directory.remover(tags.clear), "identity:delete_project_tags", status=204),
+    Route("GET", f"{_TAGS}/{{tag}}", directory.tagger(tags.check), "identity:get_project_tag", status=204),
+    Route("PUT", f"{_TAGS}/{{tag}}", directory.tagger(tags.add), "identity:create_project_tag", status=201),
+    Route("DELETE", f"{_TAGS}/{{tag}}", directory.tagger(tags.remove), "identity:delete_project_tag", status=204),
     *_write(USERS, (users.create, users.update, users.delete), bodies.NewUser, bodies.UserChange),
     *_write(GROUPS, (groups.create, groups.update, groups.delete), bodies.NewGroup, bodies.GroupChange),
     *_write(ROLES, (roles.create, roles.update, roles.delete), bodies.NewRole, bodies.RoleChange),
@@ -86,8 +143,22 @@ ROUTES = (
     Route("GET", _MEMBER, directory.check_in_group, "identity:check_user_in_group", status=204),
     Route("PUT", _MEMBER, directory.add_to_group, "identity:add_user_to_group", status=204),
     Route("DELETE", _MEMBER, directory.remove_from_group, "identity:remove_user_from_group", status=204),
-    Route("GET", "/v3/role_assignments", grants.assignments, "identity:list_role_assignments"),
+    Route("GET", "/v3/role_assignments", grants.assigned, "identity:list_role_assignments"),
+    Route("GET", "/v3/role_inferences", grants.inferences, "identity:list_role_inference_rules"),
+    Route("GET", "/v3/roles/{id}/implies", grants.implied_by, "identity:list_implied_roles"),
+    Route("GET", _IMPLIED, grants.show_implied, "identity:get_implied_role"),
+    Route("HEAD", _IMPLIED, grants.check_implied, "identity:check_implied_role", status=204),
+    Route("PUT", _IMPLIED, grants.imply, "identity:create_implied_role", status=201),
+    Route("DELETE", _IMPLIED, grants.end_implied, "identity:delete_implied_role", status=204),
+    *(route for actor in ("user", "group") for scope in ("project", "domain") for route in _inherited(actor, scope)),
     *(route for actor in ("user", "group") for scope in ("project", "domain", "system") for route in _grants(actor, scope)),
+    Route("GET", "/v3/limits/model", limits.model, "identity:get_limit_model"),
+    *_read(REGISTERED, limited.listed_registered, limited.find_registered),
+    *_limits(REGISTERED, (limited.register, limited.change_registered, limited.delete_registered),
+             bodies.NewRegisteredLimits, bodies.RegisteredLimitChange),
+    *_read(LIMITS, limited.listed, limited.find),
+    *_limits(LIMITS, (limited.create, limited.change, limited.delete), bodies.NewLimits, bodies.LimitChange),
+    *_filter(),
     Route("GET", TRUSTS.address, directory.lister(TRUSTS, trusts.listed), "identity:list_trusts"),
     Route("POST", TRUSTS.address, directory.create_trust, "identity:create_trust", Open("trust", bodies.NewTrust), 201),
     Route("GET", _TRUST, directory.show_trust, "identity:get_trust"),
@@ -97,7 +168,7 @@ ROUTES = (
 )  # fmt: skip
 
 _TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict",
-           413: "Request Entity Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+           413: "Request Entity Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
 
 
 def render_error(error: Error, request_id: str) -> dict[str, Any]:

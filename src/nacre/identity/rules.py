@@ -38,7 +38,11 @@ RULES: dict[str, str] = {
     **{f"identity:{verb}_domain": _ADMIN for verb in ("create", "update", "delete")},
     "identity:list_projects": f"{_READER} or (role:reader and domain_id:%(target.domain_id)s)",
     "identity:get_project": f"{_READER} or (role:reader and domain_id:%(target.project.domain_id)s) or project_id:%(target.project.id)s",
-    **{f"identity:{verb}_project": _of_domain("project") for verb in ("create", "update", "delete")},
+    **{f"identity:{rule}": f"{_READER} or (role:reader and domain_id:%(target.project.domain_id)s) or project_id:%(target.project.id)s"
+       for rule in ("list_project_tags", "get_project_tag")},
+    **{f"identity:{rule}": _of_domain("project") for rule in (
+        "create_project", "update_project", "delete_project", "update_project_tags", "create_project_tag", "delete_project_tag",
+        "delete_project_tags")},
     "identity:list_user_projects": f"{_READER} or (role:reader and domain_id:%(target.user.domain_id)s) or user_id:%(target.user.id)s",
     "identity:list_users": f"{_READER} or (role:reader and domain_id:%(target.domain_id)s)",
     "identity:get_user": f"{_READER} or (role:reader and token.domain.id:%(target.user.domain_id)s) or user_id:%(target.user.id)s",
@@ -53,7 +57,14 @@ RULES: dict[str, str] = {
     **{f"identity:{verb}_group": _of_domain("group") for verb in ("create", "update", "delete")},
     "identity:list_roles": f"{_READER} or role:manager",
     "identity:get_role": f"{_READER} or role:manager",
-    **{f"identity:{verb}_role": _ADMIN for verb in ("create", "update", "delete")},
+    **{f"identity:{verb}_{word}": _ADMIN for verb in ("create", "update", "delete") for word in ("role", "domain_role")},
+    "identity:list_domain_roles": _READER,
+    "identity:get_domain_role": _READER,
+    **{f"identity:{rule}": _READER for rule in ("list_implied_roles", "get_implied_role", "check_implied_role", "list_role_inference_rules")},
+    "identity:create_implied_role": _ADMIN,
+    "identity:delete_implied_role": _ADMIN,
+    "identity:list_role_assignments_for_tree": f"{_READER} or (role:reader and domain_id:%(target.domain_id)s) or "
+                                               "(role:admin and project_id:%(target.project.id)s)",
     "identity:list_role_assignments": f"{_READER} or (role:reader and domain_id:%(target.domain_id)s)",
     "identity:check_grant": _GRANTS_SEEN,
     "identity:list_grants": _GRANTS_SEEN,
@@ -66,6 +77,18 @@ RULES: dict[str, str] = {
     **{f"identity:{verb}_{word}": _READER for verb, word in (("list", "services"), ("get", "service"), ("list", "endpoints"), ("get", "endpoint"),
                                                              ("list", "policies"), ("get", "policy"))},
     **{f"identity:{verb}_{word}": _ADMIN for verb in ("create", "update", "delete") for word in ("region", "service", "endpoint", "policy")},
+    **{f"identity:{rule}": _READER for rule in (
+        "list_endpoint_groups", "get_endpoint_group", "list_projects_associated_with_endpoint_group", "get_endpoint_group_in_project",
+        "list_endpoints_associated_with_endpoint_group", "list_endpoint_groups_for_project", "list_projects_for_endpoint",
+        "check_endpoint_in_project", "list_endpoints_for_project")},
+    **{f"identity:{rule}": _ADMIN for rule in (
+        "create_endpoint_group", "update_endpoint_group", "delete_endpoint_group", "add_endpoint_group_to_project",
+        "remove_endpoint_group_from_project", "add_endpoint_to_project", "remove_endpoint_from_project")},
+    **{f"identity:{rule}": "" for rule in ("get_limit_model", "list_limits", "get_registered_limit", "list_registered_limits")},
+    "identity:get_limit": f"{_READER} or domain_id:%(target.limit.domain.id)s or domain_id:%(target.limit.project.domain_id)s or "
+                          "project_id:%(target.limit.project_id)s",
+    **{f"identity:{rule}": _ADMIN for rule in ("create_limits", "update_limit", "delete_limit", "create_registered_limits",
+                                               "update_registered_limit", "delete_registered_limit")},
     "identity:list_credentials": f"{_READER} or {_OWN_CREDENTIAL}",
     "identity:get_credential": f"{_READER} or {_OWN_CREDENTIAL}",
     **{f"identity:{verb}_credential": f"{_ADMIN} or {_OWN_CREDENTIAL}" for verb in ("create", "update", "delete")},

@@ -32,6 +32,13 @@ projects = sa.Table(
     sa.Column("extra", db.Json),
     sa.Column("options", db.Json),
     sa.UniqueConstraint("domain_id", "name"),
+    sa.Index("ix_projects_page", "name", "id"),
+    sa.Index("ix_projects_parent", "parent_id"),
+)  # fmt: skip
+project_tags = sa.Table(
+    "project_tags", db.metadata,
+    sa.Column("project_id", sa.String(64), sa.ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
 )  # fmt: skip
 users = sa.Table(
     "users", db.metadata,
@@ -42,17 +49,39 @@ users = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("password_hash", sa.String(255)),
     sa.Column("password_changed_at", sa.DateTime),
+    sa.Column("password_expires_at", sa.DateTime),
+    sa.Column("password_own", sa.Boolean, nullable=False, server_default="0"),          # the user chose it, not an administrator
+    sa.Column("login_failures", sa.Integer, nullable=False, server_default="0"),        # one after another; a login, and `service.logins`
+    sa.Column("login_failed_at", sa.DateTime),
+    sa.Column("login_at", sa.DateTime),                                                 # kept only where inactivity counts
     sa.Column("extra", db.Json),
     sa.Column("options", db.Json),
     sa.UniqueConstraint("domain_id", "name"),
+    sa.Index("ix_users_page", "name", "id"),
+)  # fmt: skip
+past_passwords = sa.Table(
+    "past_passwords", db.metadata,
+    sa.Column("user_id", sa.String(64), sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("until", sa.DateTime, primary_key=True),
+    sa.Column("password_hash", sa.String(255), nullable=False),
+)  # fmt: skip
+failed_logins = sa.Table(
+    "failed_logins", db.metadata,
+    sa.Column("key", sa.String(64), primary_key=True),          # hash of the user as it was named and the source address
+    sa.Column("since", sa.DateTime, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
 )  # fmt: skip
 roles = sa.Table(
     "roles", db.metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("domain_id", sa.String(64)),                      # whose own role it is; None: everybody's
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("extra", db.Json),
     sa.Column("options", db.Json),
+    sa.UniqueConstraint("domain_id", "name"),
+    sa.Index("ix_roles_everybodys_name", "name", unique=True, sqlite_where=sa.text("domain_id IS NULL"),
+             postgresql_where=sa.text("domain_id IS NULL")),
 )  # fmt: skip
 implied_roles = sa.Table(
     "implied_roles", db.metadata,
@@ -62,7 +91,7 @@ implied_roles = sa.Table(
 assignments = sa.Table(
     "role_assignments", db.metadata,
     sa.Column("user_id", sa.String(64), primary_key=True),
-    sa.Column("scope", sa.String(16), primary_key=True),        # project, domain, system
+    sa.Column("scope", sa.String(16), primary_key=True),        # project, domain, system; under-project, under-domain: inherited from there
     sa.Column("scope_id", sa.String(64), primary_key=True),     # "all" for system
     sa.Column("role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
 )  # fmt: skip
@@ -112,6 +141,46 @@ endpoints = sa.Table(
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("extra", db.Json),
+)  # fmt: skip
+endpoint_groups = sa.Table(
+    "endpoint_groups", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("filters", db.Json, nullable=False),              # what endpoints must be: interface, service_id, region_id, enabled
+)  # fmt: skip
+project_endpoints = sa.Table(
+    "project_endpoints", db.metadata,
+    sa.Column("project_id", sa.String(64), sa.ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("endpoint_id", sa.String(64), sa.ForeignKey("catalog_endpoints.id", ondelete="CASCADE"), primary_key=True, index=True),
+)  # fmt: skip
+project_endpoint_groups = sa.Table(
+    "project_endpoint_groups", db.metadata,
+    sa.Column("project_id", sa.String(64), sa.ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("group_id", sa.String(64), sa.ForeignKey("endpoint_groups.id", ondelete="CASCADE"), primary_key=True, index=True),
+)  # fmt: skip
+registered_limits = sa.Table(
+    "registered_limits", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("service_id", sa.String(64), sa.ForeignKey("catalog_services.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("region_id", sa.String(255)),
+    sa.Column("resource_name", sa.String(255), nullable=False),
+    sa.Column("default_limit", sa.BigInteger, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.UniqueConstraint("service_id", "region_id", "resource_name"),
+    sa.Index("ix_registered_limits_anywhere", "service_id", "resource_name", unique=True, sqlite_where=sa.text("region_id IS NULL"),
+             postgresql_where=sa.text("region_id IS NULL")),
+)  # fmt: skip
+limits = sa.Table(
+    "unified_limits", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("registered_id", sa.String(64), sa.ForeignKey("registered_limits.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("project_id", sa.String(64)),                     # one of the two
+    sa.Column("domain_id", sa.String(64)),
+    sa.Column("resource_limit", sa.BigInteger, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.UniqueConstraint("project_id", "registered_id"),
+    sa.UniqueConstraint("domain_id", "registered_id"),
 )  # fmt: skip
 policies = sa.Table(
     "identity_policies", db.metadata,
@@ -180,33 +249,83 @@ def by_id(conn: db.Conn, table: sa.Table, row_id: str | None) -> db.Row | None:
 
 
 def named(conn: db.Conn, table: sa.Table, name: str, domain_id: str | None = None) -> db.Row | None:
+    """Of a domain, or of everybody's."""
     query = sa.select(table).where(table.c.name == name)
-    return conn.execute(query.where(table.c.domain_id == domain_id) if domain_id is not None else query).first()
+    return conn.execute(query.where(table.c.domain_id == domain_id) if "domain_id" in table.c else query).first()
 
 
-def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.Row]:
-    """The roles of a user on a scope, by name: given to the user or to a group of the user's, and those they imply."""
-    direct = sa.select(assignments.c.role_id).where(
-        assignments.c.user_id == user_id, assignments.c.scope == scope, assignments.c.scope_id == scope_id)  # fmt: skip
-    by_group = (sa.select(group_assignments.c.role_id).join(members, members.c.group_id == group_assignments.c.group_id)
-                .where(members.c.user_id == user_id, group_assignments.c.scope == scope, group_assignments.c.scope_id == scope_id))  # fmt: skip
-    held = {row.role_id for row in conn.execute(direct.union(by_group))}
-    implied: dict[str, set[str]] = {}
-    for prior, follows in conn.execute(sa.select(implied_roles)):
-        implied.setdefault(prior, set()).add(follows)
+def above(conn: db.Conn, project_id: str) -> list[db.Row]:
+    """The projects above one, the nearest first."""
+    found: list[db.Row] = []
+    row = by_id(conn, projects, project_id)
+    while row is not None and (row := by_id(conn, projects, row.parent_id)) is not None:
+        found.append(row)
+    return found
+
+
+def places(conn: db.Conn, scope: str, scope_id: str) -> list[tuple[str, str]]:
+    """Where roles are given that count on a scope: there, and for a project what is inherited from its domain and the projects above."""
+    project = by_id(conn, projects, scope_id) if scope == "project" else None
+    inherited = [("under-domain", project.domain_id)] if project is not None else []
+    if project is not None and project.parent_id != project.domain_id:
+        inherited += [("under-project", row.id) for row in above(conn, scope_id)]
+    return [(scope, scope_id), *inherited]
+
+
+def inferences(conn: db.Conn) -> dict[str, set[str]]:
+    """A role's id -> the ids of those that it implies."""
+    found: dict[str, set[str]] = {}
+    for row in conn.execute(sa.select(implied_roles)):
+        found.setdefault(row.prior_role_id, set()).add(row.implied_role_id)
+    return found
+
+
+def with_implied(held: set[str], implied: dict[str, set[str]]) -> set[str]:
     found, fresh = set(held), set(held)
     while fresh:
         fresh = {follows for prior in fresh for follows in implied.get(prior, ())} - found
         found |= fresh
-    return list(conn.execute(sa.select(roles).where(roles.c.id.in_(found)).order_by(roles.c.name))) if found else []
+    return found
+
+
+def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.Row]:
+    """The roles of a user on a scope, by name: given to the user or to a group of the user's, there or above, and those they imply.
+    A domain's own roles are only worth what they imply."""
+    where = places(conn, scope, scope_id)
+    direct = sa.select(assignments.c.role_id).where(
+        assignments.c.user_id == user_id, sa.tuple_(assignments.c.scope, assignments.c.scope_id).in_(where))  # fmt: skip
+    by_group = (sa.select(group_assignments.c.role_id).join(members, members.c.group_id == group_assignments.c.group_id)
+                .where(members.c.user_id == user_id, sa.tuple_(group_assignments.c.scope, group_assignments.c.scope_id).in_(where)))  # fmt: skip
+    held = {row.role_id for row in conn.execute(direct.union(by_group))}
+    found = with_implied(held, inferences(conn)) if held else held
+    return list(conn.execute(sa.select(roles).where(roles.c.id.in_(found), roles.c.domain_id.is_(None)).order_by(roles.c.name))) if found else []
 
 
 def scopes_of(conn: db.Conn, user_id: str, scope: str) -> list[str]:
-    """Where the user has a role, also by a group."""
-    query = sa.select(assignments.c.scope_id).where(assignments.c.user_id == user_id, assignments.c.scope == scope)
-    by_group = (sa.select(group_assignments.c.scope_id).join(members, members.c.group_id == group_assignments.c.group_id)
-                .where(members.c.user_id == user_id, group_assignments.c.scope == scope))  # fmt: skip
-    return [row.scope_id for row in conn.execute(query.union(by_group))]
+    """Where the user has a role, also by a group or from above."""
+    query = sa.select(assignments.c.scope, assignments.c.scope_id).where(assignments.c.user_id == user_id)
+    by_group = (sa.select(group_assignments.c.scope, group_assignments.c.scope_id).join(members, members.c.group_id == group_assignments.c.group_id)
+                .where(members.c.user_id == user_id))  # fmt: skip
+    given: dict[str, set[str]] = {}
+    for row in conn.execute(query.union(by_group)):
+        given.setdefault(row.scope, set()).add(row.scope_id)
+    found = given.get(scope, set())
+    if scope == "project":
+        if "under-domain" in given:
+            found |= {row.id for row in conn.execute(sa.select(projects.c.id).where(projects.c.domain_id.in_(given["under-domain"])))}
+        for project_id in given.get("under-project", ()):
+            found |= {row.id for row in below(conn, project_id)}
+    return sorted(found)
+
+
+def below(conn: db.Conn, project_id: str) -> list[db.Row]:
+    """The projects below one, level by level."""
+    found, level = [], [project_id]
+    while level:
+        rows = list(conn.execute(sa.select(projects).where(projects.c.parent_id.in_(level)).order_by(projects.c.name)))
+        found += rows
+        level = [row.id for row in rows]
+    return found
 
 
 def catalog_rows(conn: db.Conn) -> list[Any]:

@@ -2,7 +2,7 @@
 
 A token names user, scope, methods and times; what it is *worth* (roles, catalog) is read from the tables when it is used, so it never
 goes stale. Keys live in the database, each wrapped by the master key file, so that several API processes share them; the key with the
-highest number signs, all of them verify, which is what rotation needs. Passwords are argon2id (OWASP's parameters: 19 MiB, 2 passes).
+highest number signs, all of them verify, which is what rotation needs.
 """
 
 import base64
@@ -11,7 +11,6 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import argon2
 import msgspec
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -19,8 +18,6 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from nacre.core import db
 from nacre.core.cloud import Cloud
 from nacre.identity import tables
-
-_hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
 @dataclass(frozen=True)
@@ -97,18 +94,3 @@ def fits(cloud: Cloud, conn: db.Conn) -> bool:
     except ValueError:  # no keys
         return True
     return True
-
-
-def hash_password(password: str) -> str:
-    return _hasher.hash(password)
-
-
-_NOBODY = _hasher.hash(secrets.token_urlsafe(16))
-
-
-def check_password(stored: str | None, password: str) -> bool:
-    """Takes the same time whether or not there is such a user."""
-    try:
-        return _hasher.verify(stored or _NOBODY, password) and stored is not None
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-        return False

@@ -18,6 +18,8 @@ from nacre.core.config import Home, load
 from nacre.sandbox.face import Host, HostError
 
 PATIENCE = 900.0
+# The rules for passwords that the cloud of the tests has; there are tests of them, and the others do not mind.
+PASSWORDS = {"lockout_failure_attempts": 2, "lockout_duration": 5, "unique_last_password_count": 2}
 OPTIONS = """\
 [DEFAULT]
 enabled_backends = ["file:file", "second:file", "web:http"]
@@ -88,7 +90,8 @@ def throwaway(clone: Path, *, fake: bool, logs: Path) -> Iterator[Place]:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         layout.claim(Home(path))
-        layout.write(path / "nacre.toml", OPTIONS, 0o600)
+        compliance = "".join(f"{name} = {value}\n" for name, value in PASSWORDS.items())
+        layout.write(path / "nacre.toml", f"{OPTIONS}\n[security_compliance]\n{compliance}", 0o600)
         print(f"Starting a cloud with {'a fake hypervisor' if fake else 'real guests'} ...", flush=True)
         words = [str(clone / "nacre"), "up", "--home", str(path), "--port", str(port), *(["--hypervisor", "fake"] if fake else [])]
         up = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)

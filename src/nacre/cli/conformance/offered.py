@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nacre.cli.conformance.cloud import Place
+from nacre.cli.conformance.cloud import PASSWORDS, Place
 from nacre.cli.conformance.relaying import Settings
 from nacre.cli.conformance.things import Made
 
@@ -46,7 +46,7 @@ def settings(place: Place, made: Made, folder: Any) -> Settings:
         "auth": {"use_dynamic_credentials": True, "admin_username": "admin", "admin_password": place.password, "admin_project_name": "admin",
                  "admin_domain_name": "Default", "create_isolated_networks": True},
         "identity": {"uri_v3": f"{place.url}/identity/v3", "auth_version": "v3", "region": "RegionOne", "v3_endpoint_type": "public",
-                     "ca_certificates_file": place.home.path / "ca.pem"},
+                     "ca_certificates_file": place.home.path / "ca.pem", **{f"user_{name}": value for name, value in PASSWORDS.items()}},
         "service_available": {project: kind in types for project, kind in _TYPES.items()},
         "identity-feature-enabled": _identity(place),
         "image": {"http_image": made.http_image, "http_qcow2_image": made.http_image, "disk_formats": ["qcow2", "raw", "iso", "vhd", "vmdk", "vdi"],
@@ -102,5 +102,5 @@ def _image(place: Place) -> dict[str, bool]:
 
 def _identity(place: Place) -> dict[str, bool]:
     admin = place.want("GET", "/identity/v3/users?name=admin")["users"][0]["id"]
-    return {"trust": place.ask("GET", "/identity/v3/OS-TRUST/trusts")[0] == 200,
+    return {"security_compliance": True, "trust": place.ask("GET", "/identity/v3/OS-TRUST/trusts")[0] == 200,
             "access_rules": place.ask("GET", f"/identity/v3/users/{admin}/access_rules")[0] == 200}  # fmt: skip

@@ -2,34 +2,35 @@
 
 from typing import Any
 
+from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
 from nacre.identity.api.directory import many
-from nacre.identity.service import auth
+from nacre.identity.service import auth, logins
 from nacre.identity.service.directory import DOMAINS, PROJECTS
 
 
 def issue(call: Call) -> Reply:
-    caller = auth.issue(call.cloud, call.caller.request_id, bodies.asked(call.body))
-    return Reply(bodies.token(caller, _catalog(call)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
+    caller = logins.issue(call.cloud, call.caller.request_id, bodies.asked(call.body), call.source)
+    return Reply(bodies.token(caller, _catalog(call, caller)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
 
 
 def show(call: Call) -> Reply:
     subject = auth.shown(call.caller, _subject(call))
-    return Reply(bodies.token(subject, _catalog(call)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
+    return Reply(bodies.token(subject, _catalog(call, subject)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
 
 
 def revoke(call: Call) -> None:
     auth.revoke(call.caller, _subject(call))
 
 
-def _catalog(call: Call) -> list[dict[str, Any]] | None:
-    return None if "nocatalog" in call.query else _services(call)
+def _catalog(call: Call, subject: Caller) -> list[dict[str, Any]] | None:
+    return None if "nocatalog" in call.query else _services(call, subject)
 
 
-def _services(call: Call) -> list[dict[str, Any]]:
-    return bodies.services(auth.catalog(call.cloud), call.cloud.public_url, call.authority)
+def _services(call: Call, subject: Caller) -> list[dict[str, Any]]:
+    return bodies.services(auth.catalog(call.cloud, subject.project_id), call.cloud.public_url, call.authority)
 
 
 def _subject(call: Call) -> str:
@@ -41,7 +42,7 @@ def _subject(call: Call) -> str:
 
 def catalog(call: Call) -> dict[str, Any]:
     call.caller.require()
-    return {"catalog": _services(call), "links": {"self": f"{call.url}/v3/auth/catalog"}}
+    return {"catalog": _services(call, call.caller), "links": {"self": f"{call.url}/v3/auth/catalog"}}
 
 
 def projects(call: Call) -> dict[str, Any]:

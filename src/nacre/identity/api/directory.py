@@ -1,12 +1,13 @@
 """Handlers of the directory: the same few for every kind, each around the verb that it is made with."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nacre.core import paging
 from nacre.core.caller import Caller
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
-from nacre.identity.service import directory, groups, projects, trusts, users
+from nacre.identity.service import acting, directory, groups, projects, roles, tags, trusts, users
 from nacre.identity.service.directory import GROUPS, PROJECTS, ROLES, USERS, Kind, Record
 from nacre.identity.service.trusts import TRUSTS
 
@@ -36,14 +37,18 @@ def one(call: Call, kind: Kind, record: Record) -> Answer:
     return {kind.word: bodies.resource(record, call.url, kind)}
 
 
-def many(call: Call, kind: Kind, found: Iterable[Record]) -> Answer:
-    links = {"self": f"{call.url}{call.request.url.path.removeprefix(call.service.prefix)}", "previous": None, "next": None}
+def many(call: Call, kind: Kind, found: Sequence[Record], *, paged: bool = False) -> Answer:
+    """A full page says where the next one is; that may be empty."""
+    address = f"{call.url}{call.request.url.path.removeprefix(call.service.prefix)}"
+    full = paged and found and str(len(found)) == call.query.get("limit")
+    links = {"self": address, "previous": None, "next": paging.link(address, call.query, str(found[-1]["id"])) if full else None}
     return {kind.plural: [bodies.resource(record, call.url, kind) for record in found], "links": links}
 
 
 def lister(kind: Kind, verb: Callable[[Caller, Mapping[str, str]], list[Record]] | None = None) -> Handler:
     def listed(call: Call) -> Answer:
-        return many(call, kind, verb(call.caller, call.query) if verb is not None else directory.listed(call.caller, kind, call.query))
+        found = verb(call.caller, call.query) if verb is not None else directory.listed(call.caller, kind, call.query)
+        return many(call, kind, found, paged=verb in (None, roles.listed, acting.listed, users.listed))
 
     return listed
 
@@ -77,6 +82,31 @@ def remover(verb: Callable[[Caller, str], None]) -> Handler:
     return remove
 
 
+def show_project(call: Call) -> Answer:
+    return one(call, PROJECTS, acting.find(call.caller, call.path["id"], call.query))
+
+
+def _tags(call: Call, found: list[str]) -> Answer:
+    return {"tags": found, "links": {"self": f"{call.url}/v3/projects/{call.path['id']}/tags", "previous": None, "next": None}}
+
+
+def tags_of(call: Call) -> Answer:
+    return _tags(call, tags.listed(call.caller, call.path["id"]))
+
+
+def put_tags(call: Call) -> Answer:
+    return _tags(call, tags.put(call.caller, call.path["id"], call.body.tags))
+
+
+def tagger(verb: Callable[[Caller, str, str], None]) -> Handler:
+    """`verb` is add, check or remove."""
+
+    def do(call: Call) -> None:
+        verb(call.caller, call.path["id"], call.path["tag"])
+
+    return do
+
+
 def projects_of_user(call: Call) -> Answer:
     return many(call, PROJECTS, projects.of_user(call.caller, call.path["id"], call.query))
 
@@ -86,7 +116,7 @@ def groups_of_user(call: Call) -> Answer:
 
 
 def change_password(call: Call) -> None:
-    users.change_password(call.caller, call.path["id"], call.body["original_password"], call.body["password"])
+    users.change_password(call.caller, call.path["id"], (call.body["original_password"], call.body["password"]), call.source)
 
 
 def users_of_group(call: Call) -> Answer:

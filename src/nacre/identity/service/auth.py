@@ -16,10 +16,10 @@ from cryptography.fernet import MultiFernet
 from nacre.core import clock, db
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
-from nacre.core.errors import Forbidden, NotFound, Unauthorized
+from nacre.core.errors import Conflict, Forbidden, NotFound, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import directory, trusts
-from nacre.identity.service.directory import Record
+from nacre.identity.service import directory, endpoint_filter, passwords, tags, trusts
+from nacre.identity.service.directory import DOMAINS, PROJECTS, USERS, Kind, Record
 from nacre.identity.tokens import Token
 
 REMEMBERED = 4096
@@ -33,6 +33,7 @@ class Memory:
     keys: MultiFernet
     callers: dict[str, Caller]
     catalog: list[db.Row]
+    restricted: dict[str, set[str]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _memory(cloud: Cloud, conn: sa.Connection) -> Memory:
     epoch = tables.epoch(conn)
     memory: Memory | None = cloud.memory.get("identity")
     if memory is None or memory.epoch != epoch:
-        memory = Memory(epoch, tokens.load_keys(cloud, conn), {}, tables.catalog_rows(conn))
+        memory = Memory(epoch, tokens.load_keys(cloud, conn), {}, tables.catalog_rows(conn), endpoint_filter.restricted(conn))
         cloud.memory["identity"] = memory
     return memory
 
@@ -83,7 +84,8 @@ def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Calle
     if home is None or not home.enabled:
         raise Unauthorized
     caller = Caller(cloud, "", user_id=user.id, user_name=user.name, user_domain_id=home.id, user_domain_name=home.name, methods=token.methods,
-                    audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text)  # fmt: skip
+                    audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text,
+                    extra={"password_expires_at": user.password_expires_at})  # fmt: skip
     if not token.scope:
         return caller
     if token.scope == "trust":
@@ -91,7 +93,7 @@ def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Calle
     granted = tables.roles_on(conn, user.id, token.scope, token.scope_id)
     if not granted:
         raise Unauthorized
-    return replace(caller, **_with(granted), **_scope(conn, token.scope, token.scope_id))
+    return replace(caller, **_with(granted, **caller.extra), **_scope(conn, token.scope, token.scope_id))
 
 
 def _with(granted: Sequence[db.Row], **extra: Any) -> dict[str, Any]:
@@ -112,12 +114,12 @@ def _trusted(conn: sa.Connection, trustee: Caller, token: Token) -> Caller:
     acting = replace(trustee, **named) if trust.impersonation else trustee
     shown = {"id": trust.id, "impersonation": trust.impersonation, "trustor_user": {"id": trustor.id}, "trustee_user": {"id": trust.trustee_user_id}}
     if trust.project_id is None:
-        return replace(acting, extra={"roles": [], "trust": shown})
+        return replace(acting, extra={**acting.extra, "roles": [], "trust": shown})
     given = {row.role_id for row in conn.execute(sa.select(tables.trust_roles).where(tables.trust_roles.c.trust_id == trust.id))}
     held = {row.id: row for row in tables.roles_on(conn, trustor.id, "project", trust.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
-    return replace(acting, **_with([held[role_id] for role_id in given], trust=shown), **_scope(conn, "project", trust.project_id))
+    return replace(acting, **_with([held[role_id] for role_id in given], **acting.extra, trust=shown), **_scope(conn, "project", trust.project_id))
 
 
 def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
@@ -136,11 +138,11 @@ def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
 
 
 def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
-    """A new token for who proves to be a user. Raises Unauthorized, BadRequest."""
+    """A new token for who proves to be a user. Raises Unauthorized, BadRequest, NotFound (token, trust), Forbidden."""
     with cloud.db.read() as conn:
         memory = _memory(cloud, conn)
         if asked.token:
-            before = authenticate(cloud, asked.token, request_id)
+            before = _held(cloud, asked.token, request_id)
             if "trust" in before.extra:
                 raise Forbidden("A token of a trust cannot be used to get another.", kind="ForbiddenAction")
             user = tables.by_id(conn, tables.users, before.user_id)
@@ -148,10 +150,10 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
             audit: tuple[str, ...] = (tokens.audit_id(), before.audit_ids[-1])
             expires = before.expires_at
         else:
-            user = _user(conn, asked.user or {})
+            user = find_user(conn, asked.user or {})
             methods, audit, expires = asked.methods, (tokens.audit_id(),), None
-    if not asked.token and not tokens.check_password(user.password_hash if user is not None else None, asked.password):
-        raise Unauthorized
+    if not asked.token:
+        user = passwords.prove(cloud, user, asked.password)
     if user is None:
         raise Unauthorized
     now = clock.utcnow()
@@ -166,7 +168,15 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
         return replace(_caller(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
 
 
-def _user(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
+def _held(cloud: Cloud, text: str, request_id: str) -> Caller:
+    """Raises NotFound for a token that is not worth anything, as upstream says it."""
+    try:
+        return authenticate(cloud, text, request_id)
+    except Unauthorized as error:
+        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
+
+
+def find_user(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
     if reference.get("id"):
         return tables.by_id(conn, tables.users, reference["id"])
     domain = find_domain(conn, reference.get("domain") or {})
@@ -202,12 +212,9 @@ def _wanted_scope(conn: sa.Connection, user: db.Row, scope: Any) -> tuple[str, s
 
 
 def shown(caller: Caller, text: str) -> Caller:
-    """The token in X-Subject-Token, for a caller who may see it. Raises NotFound, Forbidden."""
-    try:
-        subject = authenticate(caller.cloud, text, caller.request_id)
-    except Unauthorized as error:
-        caller.require({"target.token.user_id": None})
-        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
+    """The token in X-Subject-Token, for a caller who may see it; one that is not worth anything is missing to everybody, as upstream says it.
+    Raises NotFound, Forbidden."""
+    subject = _held(caller.cloud, text, caller.request_id)
     caller.require({"target.token.user_id": subject.user_id})
     return subject
 
@@ -221,9 +228,14 @@ def revoke(caller: Caller, text: str) -> None:
             tables.bump_epoch(tx)
 
 
-def catalog(cloud: Cloud) -> list[db.Row]:
+def catalog(cloud: Cloud, project_id: str | None) -> list[db.Row]:
+    """What the catalog shows to a project: what it was given if it was given some."""
     with cloud.db.read() as conn:
-        return _memory(cloud, conn).catalog
+        memory = _memory(cloud, conn)
+    given = memory.restricted.get(project_id or "")
+    if given is None:
+        return memory.catalog if project_id is None or cloud.config.endpoint_filter.return_all_endpoints_if_no_filter else []
+    return [row for row in memory.catalog if row.endpoint_id in given]
 
 
 def scopes(caller: Caller, kind: str) -> list[Record]:
@@ -234,9 +246,36 @@ def scopes(caller: Caller, kind: str) -> list[Record]:
     with caller.read() as conn:
         wanted = tables.scopes_of(conn, caller.user_id, kind)
         rows = conn.execute(sa.select(table).where(table.c.id.in_(wanted), table.c.enabled).order_by(table.c.name))
-        return [directory.record(row) for row in rows]
+        found = [directory.record(row) for row in rows]
+        return tags.shown(conn, found) if kind == "project" else found
 
 
 def system_scopes(caller: Caller) -> bool:
     with caller.read() as conn:
         return bool(caller.user_id and tables.scopes_of(conn, caller.user_id, "system"))
+
+
+def acting(cloud: Cloud, user: str, scope: str, reference: str) -> Caller:
+    """Who a token of this user for this scope would make, each by id or name. Raises NotFound, Conflict (a name that several have)."""
+    with cloud.db.read() as conn:
+        user_id = _only(conn, USERS, user)
+        fixed = {"": "", "system": "all"}
+        scope_id = fixed[scope] if scope in fixed else _only(conn, PROJECTS if scope == "project" else DOMAINS, reference)
+        now = clock.utcnow()
+        token = Token(user_id, scope, scope_id, (), now, now + timedelta(hours=1), ())
+        try:
+            return _caller(cloud, conn, token, "")
+        except Unauthorized:
+            where = f"in {scope} {reference}" if reference else f"with scope {scope or 'none'}"
+            raise NotFound(f"{user} would get no token {where}: there is no role, or something is disabled.") from None
+
+
+def _only(conn: sa.Connection, kind: Kind, reference: str) -> str:
+    if tables.by_id(conn, kind.table, reference) is not None:
+        return reference
+    found = [row.id for row in conn.execute(sa.select(kind.table.c.id).where(kind.table.c.name == reference))]
+    if not found:
+        raise directory.missing(kind, reference)
+    if len(found) > 1:
+        raise Conflict(f"Several have the name {reference}: {', '.join(found)}. Say one of these ids.")
+    return str(found[0])

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from nacre.core import db, ids
 from nacre.core.cloud import Cloud
 from nacre.core.http import Service
-from nacre.identity import tables, tokens
+from nacre.identity import hashing, tables, tokens
 
 REGION = "RegionOne"
 ROLES = ("admin", "manager", "member", "reader", "service")
@@ -32,7 +32,8 @@ def bootstrap(tx: db.Tx, cloud: Cloud, passwords: Mapping[str, str], services: I
         for name, row_id in project.items():
             tx.insert(tables.projects, id=row_id, name=name, domain_id="default", parent_id="default", description=PROJECTS[name], enabled=True)
         for name, row_id in user.items():
-            tx.insert(tables.users, id=row_id, name=name, domain_id="default", enabled=True, password_hash=tokens.hash_password(passwords[name]))
+            tx.insert(tables.users, id=row_id, name=name, domain_id="default", enabled=True,
+                      password_hash=hashing.hashed(cloud.config.identity, passwords[name]))  # fmt: skip
         for who, scope, where, what in GRANTS:
             tx.insert(tables.assignments, user_id=user[who], scope=scope, scope_id=project.get(where, where), role_id=role[what])
         tx.insert(tables.regions, id=REGION, description="")

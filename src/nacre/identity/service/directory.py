@@ -2,6 +2,7 @@
 
 A *record* is a row as a dict, with what requests said beyond its columns (`extra`) beside them. Who lacks the right is told so (403)
 before whether there is such a row (404). Whatever changes what a token is worth counts the identity epoch up in its transaction.
+What is immutable (an option of it) changes only together with that option, and does not go.
 Races: two who take one name meet at the unique index; the loser is run again whole and finds the name taken.
 """
 
@@ -11,10 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.core import db, ids, journal
+from nacre.core import db, ids, journal, paging
 from nacre.core.caller import Caller
-from nacre.core.errors import BadRequest, Conflict, NotFound
+from nacre.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from nacre.identity import tables
+from nacre.identity.service.filters import Condition, conditions
 
 Record = dict[str, Any]
 Wanted = Mapping[str, Any]
@@ -50,12 +52,13 @@ class Kind:
 _HERE = ("domain_id", "name")
 DOMAINS = Kind("domain", tables.domains, ("name", "enabled"), ("name",))
 PROJECTS = Kind("project", tables.projects, ("name", "domain_id", "parent_id", "enabled"), _HERE, ("domain_id", "parent_id"))
-USERS = Kind("user", tables.users, ("name", "domain_id", "enabled"), _HERE, ("domain_id",))
+USERS = Kind("user", tables.users, ("name", "domain_id", "enabled", "password_expires_at"), _HERE, ("domain_id",))
 GROUPS = Kind("group", tables.groups, ("name", "domain_id"), _HERE, ("domain_id",))
-ROLES = Kind("role", tables.roles, ("name",), ("name",))
+ROLES = Kind("role", tables.roles, ("name",), _HERE, ("domain_id",))
 REGIONS = Kind("region", tables.regions, ("parent_region_id",), fixed=("id",))
 SERVICES = Kind("service", tables.services, ("name", "type"))
 ENDPOINTS = Kind("endpoint", tables.endpoints, ("interface", "service_id", "region_id"))
+_MUTABLE = ("domain", "project", "role")
 POLICIES = Kind("policy", tables.policies, ("type",))
 
 
@@ -66,6 +69,14 @@ def record(row: db.Row) -> Record:
 
 def missing(kind: Kind, row_id: str) -> NotFound:
     return NotFound(f"Could not find {kind.word}: {row_id}.")
+
+
+def existing(conn: db.Conn, kind: Kind, row_id: str) -> db.Row:
+    """Raises NotFound."""
+    row = tables.by_id(conn, kind.table, row_id)
+    if row is None:
+        raise missing(kind, row_id)
+    return row
 
 
 def load(conn: db.Conn, caller: Caller, kind: Kind, row_id: str, rule: str = "") -> Record:
@@ -85,16 +96,22 @@ def find(caller: Caller, kind: Kind, row_id: str) -> Record:
 
 
 def listed(caller: Caller, kind: Kind, asked: Mapping[str, str]) -> list[Record]:
-    """Records by equality on the kind's filters; unknown parameters are ignored, as upstream does."""
-    domain = asked.get("id") if kind is DOMAINS else asked.get("domain_id")
-    caller.require({"target.domain_id": domain, f"target.{kind.word}.domain_id": domain, "target.user.id": asked.get("user_id")})
-    query = sa.select(kind.table).order_by(kind.table.c.name if "name" in kind.table.c else kind.table.c.id)
-    for name in kind.filters:
-        if name in asked:
-            value: Any = asked[name]
-            query = query.where(kind.table.c[name] == (value.lower() not in ("false", "0") if name == "enabled" else value))
+    """Raises Forbidden, BadRequest. A domain's token sees what is in its domain."""
+    own = caller.domain_id if kind in (DOMAINS, PROJECTS, USERS, GROUPS) else None
+    domain = own or (asked.get("id") if kind is DOMAINS else asked.get("domain_id"))
+    caller.require({"target.domain_id": domain, "target.domain.id": domain, f"target.{kind.word}.domain_id": domain,
+                    "target.user.id": asked.get("user_id")})  # fmt: skip
+    mine = [] if own is None else [kind.table.c.id == own if kind is DOMAINS else kind.table.c.domain_id == own]
     with caller.read() as conn:
-        return [record(row) for row in conn.execute(query)]
+        return rows(conn, kind, asked, *mine)
+
+
+def rows(conn: db.Conn, kind: Kind, asked: Mapping[str, str], *where: Condition) -> list[Record]:
+    """A page of what the query's filters leave (all of it unless it says a limit), by name. Raises BadRequest."""
+    query = sa.select(kind.table).where(*where, *conditions(kind.table, kind.filters, asked))
+    keys = (("name", "asc"),) if "name" in kind.table.c else ()
+    found, _ = paging.take(conn, query, kind.table, paging.Page(paging.limit_of(asked, None), asked.get("marker"), keys))
+    return [record(row) for row in found]
 
 
 def domain_of(conn: db.Conn, caller: Caller, wanted: Wanted) -> str:
@@ -106,17 +123,22 @@ def domain_of(conn: db.Conn, caller: Caller, wanted: Wanted) -> str:
 
 
 def split(kind: Kind, wanted: Wanted) -> tuple[Record, Record]:
-    """Columns, and the rest."""
+    """Columns, and the rest. A text that is null is none."""
     columns = {name: value for name, value in wanted.items() if name in kind.table.c and name not in ("id", "extra")}
+    for name in ("description", "name"):
+        if name in columns and columns[name] is None and not kind.table.c[name].nullable:
+            columns[name] = ""
     return columns, {name: value for name, value in wanted.items() if name not in kind.table.c}
 
 
 def insert(tx: db.Tx, kind: Kind, wanted: Wanted, row_id: str = "") -> Record:
     """A new row. Raises Conflict when another is called so."""
     columns, extra = split(kind, wanted)
+    if "options" in columns:
+        columns["options"] = _set(None, wanted["options"])
     row = {"id": row_id or ids.hex_id(), **columns}
     free(tx, kind, row)
-    tx.insert(kind.table, **row, extra=extra or None)
+    tx.insert(kind.table, **row, **({"extra": extra or None} if "extra" in kind.table.c else {}))
     journal.changed(tx, kind.word, row["id"], "create")
     return again(tx, kind, row["id"])
 
@@ -127,17 +149,20 @@ def free(tx: db.Tx, kind: Kind, row: Wanted, but: str = "") -> None:
         return
     query = sa.select(kind.table.c.id).where(*(kind.table.c[name] == row[name] for name in kind.unique))
     if tx.first(query.where(kind.table.c.id != but) if but else query) is not None:
-        where = f" at domain ID {row['domain_id']}" if "domain_id" in kind.unique else ""
+        where = f" at domain ID {row['domain_id']}" if "domain_id" in kind.unique and row["domain_id"] else ""
         raise Conflict(f"Conflict occurred attempting to store {kind.word} - Duplicate entry found with {kind.unique[-1]} "
                        f"{row[kind.unique[-1]]}{where}.")  # fmt: skip
 
 
 def update(tx: db.Tx, kind: Kind, before: Record, wanted: Wanted) -> Record:
-    """Changes what is said, keeps the rest. Raises BadRequest for what cannot be changed, Conflict."""
+    """Changes what is said, keeps the rest. Raises BadRequest for what cannot be changed, Conflict, Forbidden (immutable)."""
+    mutable(kind, before, wanted)
     for name in kind.fixed:
         if name in wanted and wanted[name] != before[name]:
             raise BadRequest(f"Invalid input for field/attribute {name}. It cannot be changed.", kind="ValidationError")
     columns, extra = split(kind, wanted)
+    if "options" in columns:
+        columns["options"] = _set(before.get("options"), wanted["options"])
     if any(name in columns for name in kind.unique):
         free(tx, kind, {**before, **columns}, before["id"])
     if extra:
@@ -148,6 +173,21 @@ def update(tx: db.Tx, kind: Kind, before: Record, wanted: Wanted) -> Record:
     journal.changed(tx, kind.word, before["id"], "update", wanted)
     tables.bump_epoch(tx)
     return again(tx, kind, before["id"])
+
+
+def _set(before: Wanted | None, wanted: Wanted) -> Record:
+    """Options as they were, with those that are said; null ends one."""
+    return {name: value for name, value in {**(before or {}), **wanted}.items() if value is not None}
+
+
+def mutable(kind: Kind, before: Record, wanted: Wanted | None = None) -> None:
+    """Before a change, or with nothing wanted an end. Raises Forbidden."""
+    options = before.get("options") or {}
+    freed = wanted is not None and not (wanted.get("options") or {"immutable": True}).get("immutable", True)
+    if kind.word in _MUTABLE and options.get("immutable") and not freed:
+        what = "delete" if wanted is None else "update"
+        raise Forbidden(f"Unable to {what} immutable {kind.word} resource: `{before['id']}. Set resource option \"immutable\" to false first.",
+                        kind=f"Resource{what.capitalize()}Forbidden")  # fmt: skip
 
 
 def delete(tx: db.Tx, kind: Kind, row_id: str) -> None:

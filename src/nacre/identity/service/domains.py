@@ -27,16 +27,21 @@ def delete(caller: Caller, domain_id: str) -> None:
     """With everything that is in it. Raises Forbidden while it is enabled."""
     with caller.write() as tx:
         domain = directory.load(tx, caller, DOMAINS, domain_id)
+        directory.mutable(DOMAINS, domain)
         if domain["enabled"]:
             raise Forbidden("Cannot delete a domain that is enabled, please disable it first.", kind="ForbiddenAction")
         for user_id in _inside(tx, tables.users, domain_id):
             users.remove(tx, user_id)
         for group_id in _inside(tx, tables.groups, domain_id):
             groups.remove(tx, group_id)
+        tx.delete(tables.limits, domain_id=domain_id)
         for project_id in _inside(tx, tables.projects, domain_id):
             projects.remove(tx, caller.cloud, project_id)
+        for role_id in _inside(tx, tables.roles, domain_id):
+            directory.delete(tx, directory.ROLES, role_id)
         for table in (tables.assignments, tables.group_assignments):
-            tx.delete(table, scope="domain", scope_id=domain_id)
+            for scope in ("domain", "under-domain"):
+                tx.delete(table, scope=scope, scope_id=domain_id)
         directory.delete(tx, DOMAINS, domain_id)
 
 

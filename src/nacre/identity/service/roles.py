@@ -1,4 +1,8 @@
-"""Roles, and who has which where. A grant is (user or group, role, scope); a scope is a project, a domain or the system."""
+"""Roles, and the grants of them. A grant is (user or group, role, scope); a scope is a project, a domain or the system, or what is below a
+project or in a domain (an inherited grant).
+
+A role is everybody's, or a domain's own: that is given only in its domain, and is worth what it implies.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +12,7 @@ import sqlalchemy as sa
 
 from nacre.core import db, journal
 from nacre.core.caller import Caller
-from nacre.core.errors import NotFound
+from nacre.core.errors import BadRequest, Forbidden, NotFound
 from nacre.identity import tables
 from nacre.identity.service import directory
 from nacre.identity.service.directory import DOMAINS, GROUPS, PROJECTS, ROLES, USERS, Kind, Record, Wanted
@@ -19,35 +23,60 @@ _SCOPES: Mapping[str, Kind] = {"project": PROJECTS, "domain": DOMAINS}
 
 
 def create(caller: Caller, wanted: Wanted) -> Record:
-    """Raises Conflict."""
-    caller.require(ROLES.target(wanted))
+    """Raises Conflict, NotFound (domain)."""
+    _ask(caller, "create", wanted)
+    domain_id = wanted.get("domain_id")
     with caller.write() as tx:
-        return directory.insert(tx, ROLES, {**wanted, "description": wanted.get("description") or ""})
+        if domain_id is not None and tables.by_id(tx, tables.domains, domain_id) is None:
+            raise directory.missing(DOMAINS, domain_id)
+        return directory.insert(tx, ROLES, {"description": "", **wanted, "domain_id": domain_id})
+
+
+def _ask(caller: Caller, verb: str, role: Wanted) -> None:
+    """A domain's own roles have rules of their own. Raises Forbidden."""
+    caller.asked.add(caller.rule)
+    caller.require(ROLES.target(role), f"identity:{verb}_domain_role" if role.get("domain_id") else caller.rule)
+
+
+def _load(conn: db.Conn, caller: Caller, verb: str, role_id: str) -> Record:
+    """Raises Forbidden, NotFound."""
+    row = tables.by_id(conn, tables.roles, role_id)
+    _ask(caller, verb, directory.record(row) if row is not None else {})
+    if row is None:
+        raise directory.missing(ROLES, role_id)
+    return directory.record(row)
+
+
+def find(caller: Caller, role_id: str) -> Record:
+    """Raises Forbidden, NotFound."""
+    with caller.read() as conn:
+        return _load(conn, caller, "get", role_id)
 
 
 def update(caller: Caller, role_id: str, wanted: Wanted) -> Record:
     """Raises Conflict."""
     with caller.write() as tx:
-        before = directory.load(tx, caller, ROLES, role_id)
-        said = {**wanted, "description": wanted["description"] or ""} if "description" in wanted else wanted
-        return directory.update(tx, ROLES, before, said)
+        before = _load(tx, caller, "update", role_id)
+        return directory.update(tx, ROLES, before, wanted)
 
 
 def delete(caller: Caller, role_id: str) -> None:
     """Nobody has it any more."""
     with caller.write() as tx:
-        directory.load(tx, caller, ROLES, role_id)
+        before = _load(tx, caller, "delete", role_id)
+        directory.mutable(ROLES, before)
         directory.delete(tx, ROLES, role_id)
 
 
 @dataclass(frozen=True)
 class Grants:
-    """All grants to an actor ("user", "group") on a scope ("project", "domain", "system")."""
+    """All grants to an actor ("user", "group") on a scope ("project", "domain", "system"), or inherited from it."""
 
     actor: str
     actor_id: str
     scope: str
     scope_id: str
+    inherited: bool = False
 
     @property
     def table(self) -> sa.Table:
@@ -55,7 +84,7 @@ class Grants:
 
     @property
     def key(self) -> dict[str, str]:
-        return {f"{self.actor}_id": self.actor_id, "scope": self.scope, "scope_id": self.scope_id}
+        return {f"{self.actor}_id": self.actor_id, "scope": f"under-{self.scope}" if self.inherited else self.scope, "scope_id": self.scope_id}
 
     def where(self) -> list[sa.ColumnElement[bool]]:
         return [self.table.c[name] == value for name, value in self.key.items()]
@@ -78,12 +107,26 @@ def check(caller: Caller, on: Grants, role_id: str) -> None:
 
 
 def grant(caller: Caller, on: Grants, role_id: str) -> None:
-    """Harmless when repeated. Raises NotFound."""
+    """Harmless when repeated. Raises NotFound, Forbidden or BadRequest (another domain's own role)."""
     with caller.write() as tx:
         _permit(tx, caller, on, role_id)
+        _at_home(tx, on, role_id)
         if tx.first(sa.select(on.table).where(*on.where(), on.table.c.role_id == role_id)) is None:
             tx.insert(on.table, **on.key, role_id=role_id)
-            _changed(tx, on, "grant")
+            _changed(tx, on, "grant", role_id)
+
+
+def _at_home(tx: db.Tx, on: Grants, role_id: str) -> None:
+    role = tables.by_id(tx, tables.roles, role_id)
+    if role is None or role.domain_id is None:
+        return
+    if on.scope == "system":
+        raise BadRequest(f"Role {role_id} is a domain-specific role. Unable to use a domain-specific role in a system assignment.",
+                         kind="ValidationError")  # fmt: skip
+    project = tables.by_id(tx, tables.projects, on.scope_id) if on.scope == "project" else None
+    if role.domain_id != (project.domain_id if project is not None else on.scope_id):
+        raise Forbidden(f"{on.scope.capitalize()} {on.scope_id} must be in the same domain as the role {role_id} being assigned.",
+                        kind="DomainSpecificRoleMismatch")  # fmt: skip
 
 
 def revoke(caller: Caller, on: Grants, role_id: str) -> None:
@@ -92,7 +135,7 @@ def revoke(caller: Caller, on: Grants, role_id: str) -> None:
         _permit(tx, caller, on, role_id)
         if not tx.delete(on.table, **on.key, role_id=role_id):
             raise _not_granted(on, role_id)
-        _changed(tx, on, "revoke")
+        _changed(tx, on, "revoke", role_id)
 
 
 def _permit(conn: db.Conn, caller: Caller, on: Grants, role_id: str = "") -> None:
@@ -115,38 +158,16 @@ def _not_granted(on: Grants, role_id: str) -> NotFound:
     return NotFound(f"Could not find role assignment with role: {role_id}, user or group: {on.actor_id}, project, domain, or system: {on.scope_id}.")
 
 
-def _changed(tx: db.Tx, on: Grants, action: str) -> None:
-    journal.changed(tx, "role_assignment", on.actor_id, action)
+def _changed(tx: db.Tx, on: Grants, action: str, role_id: str) -> None:
+    journal.changed(tx, "role_assignment", on.actor_id, action, values={**on.key, "role_id": role_id})
     tables.bump_epoch(tx)
 
 
-def assignments(caller: Caller, asked: Mapping[str, str]) -> list[Record]:
-    """Assignments to users and groups, with names; filters user.id, group.id, role.id, scope.project.id, scope.domain.id, scope.system."""
-    caller.require({"target.domain_id": asked.get("scope.domain.id")})
+def listed(caller: Caller, asked: Mapping[str, str]) -> list[Record]:
+    """Everybody's roles, or those of a domain."""
+    caller.asked.add(caller.rule)
+    domain_id = asked.get("domain_id") or None
+    caller.require({"target.role.domain_id": domain_id, "target.domain_id": domain_id},
+                   "identity:list_domain_roles" if domain_id else caller.rule)  # fmt: skip
     with caller.read() as conn:
-        rows = [row for actor in _TABLES for row in _assigned(conn, actor, asked)]
-        scopes = {row.id: row for table in (tables.projects, tables.domains) for row in conn.execute(sa.select(table))}
-    for row in rows:
-        found = scopes.get(row["scope_id"])
-        row["scope_name"], row["scope_domain_id"] = (found.name, getattr(found, "domain_id", None)) if found is not None else ("", None)
-    return rows
-
-
-def _assigned(conn: db.Conn, actor: str, asked: Mapping[str, str]) -> list[Record]:
-    other = "group" if actor == "user" else "user"
-    if f"{other}.id" in asked:
-        return []
-    table, actors = _TABLES[actor], _ACTORS[actor].table
-    query = sa.select(table.c[f"{actor}_id"].label("actor_id"), table.c.scope, table.c.scope_id, table.c.role_id,
-                      actors.c.name.label("actor_name"), actors.c.domain_id.label("actor_domain_id"),
-                      tables.roles.c.name.label("role_name"))  # fmt: skip
-    query = query.select_from(table.join(actors, actors.c.id == table.c[f"{actor}_id"]).join(tables.roles, tables.roles.c.id == table.c.role_id))
-    for parameter, column in ((f"{actor}.id", table.c[f"{actor}_id"]), ("role.id", table.c.role_id)):
-        if parameter in asked:
-            query = query.where(column == asked[parameter])
-    for scope in _SCOPES:
-        if f"scope.{scope}.id" in asked:
-            query = query.where(table.c.scope == scope, table.c.scope_id == asked[f"scope.{scope}.id"])
-    if "scope.system" in asked:
-        query = query.where(table.c.scope == "system")
-    return [{**row._mapping, "actor": actor} for row in conn.execute(query)]
+        return directory.rows(conn, ROLES, asked, tables.roles.c.domain_id == domain_id)

@@ -14,8 +14,8 @@ from nacre.core import clock, db, journal
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Forbidden, NotFound
 from nacre.identity import tables
-from nacre.identity.service import directory, users
-from nacre.identity.service.directory import PROJECTS, ROLES, Kind, Record, Wanted
+from nacre.identity.service import directory
+from nacre.identity.service.directory import PROJECTS, ROLES, USERS, Kind, Record, Wanted
 
 TRUSTS = Kind("trust", tables.trusts, ("trustor_user_id", "trustee_user_id"), path="OS-TRUST/trusts")
 
@@ -31,7 +31,7 @@ def create(caller: Caller, wanted: Wanted) -> Record:
     for name in ("allow_redelegation", "redelegation_count"):
         said.pop(name, None)
     with caller.write() as tx:
-        users.existing(tx, said["trustee_user_id"])
+        directory.existing(tx, USERS, said["trustee_user_id"])
         given = _roles(tx, said["trustor_user_id"], said["project_id"], asked)
         made = directory.insert(tx, TRUSTS, said)
         for role_id in given:

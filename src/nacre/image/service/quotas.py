@@ -1,11 +1,12 @@
-"""What a project may have of images: counted from live rows under the lock of its quota row. The limits are identity's unified limits; until
-identity keeps them, the registered defaults are the options of `[registered_limits]`, and a project's own are rows of `quota_limits`."""
+"""What a project may have of images: counted from live rows under the lock of its quota row. The limits are identity's unified
+limits; where none is registered, it is the option of `[registered_limits]`."""
 
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from nacre import identity
 from nacre.core import db, quota
 from nacre.core.caller import Caller
 from nacre.core.cloud import Cloud
@@ -31,7 +32,7 @@ def _counts(owner: str | None) -> dict[str, sa.Select[Any]]:
 
 
 def _limits(cloud: Cloud, conn: db.Conn, owner: str | None) -> dict[str, int]:
-    return quota.limits_of(conn, owner or "", "image", msgspec.to_builtins(cloud.config.registered_limits))
+    return {**msgspec.to_builtins(cloud.config.registered_limits), **identity.limits(conn, "image", owner or "")}
 
 
 def count(cloud: Cloud, tx: db.Tx, owner: str | None, **more: int) -> None:

@@ -1,0 +1,111 @@
+"""Attempts to log in: each is a line of the journal, and who fails too often is told to wait.
+
+Failures with a wrong password are counted for the user as it was named and the source address together, in a row that all API processes
+share; over the limit the answer is 429 before anything is hashed. The row holds a hash: what was typed for a name may have been a password.
+Beside that, `[security_compliance] lockout_failure_attempts` counts them in the user's row, whatever the address.
+Races: attempts that run at the same time look before either has counted, so a few more than the limit may be tried.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from nacre.core import clock, db, journal
+from nacre.core.caller import Caller, System
+from nacre.core.cloud import Cloud
+from nacre.core.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
+from nacre.identity import tables
+from nacre.identity.service import auth
+from nacre.identity.service.auth import Asked
+from nacre.identity.service.passwords import Refused
+
+WINDOW = timedelta(minutes=1)
+_COUNTED = ("user", "password", "locked")
+T = TypeVar("T")
+
+
+def issue(cloud: Cloud, request_id: str, asked: Asked, address: str) -> Caller:
+    """A new token. Raises Unauthorized, BadRequest, TooManyRequests."""
+    about: dict[str, Any] = {"address": address, "methods": list(asked.methods)}
+    with cloud.db.read() as conn:
+        user = auth.find_user(conn, asked.user) if asked.user else None
+    name = user.id if user is not None else json.dumps(asked.user, default=str, sort_keys=True) if asked.user else ""
+    caller = attempt(cloud, request_id, (name, address), about, lambda: auth.issue(cloud, request_id, asked))
+    scope = next(((kind, value) for kind, value in (("project", caller.project_id), ("domain", caller.domain_id), ("system", caller.system_scope))
+                  if value), ("", ""))  # fmt: skip
+    succeeded(cloud, request_id, str(caller.user_id), (name, address), {**about, "scope": scope[0], "scope_id": scope[1]})
+    return caller
+
+
+def attempt(cloud: Cloud, request_id: str, who: tuple[str, str], about: dict[str, Any], verb: Callable[[], T]) -> T:
+    """`verb()`, unless `who` (user, address) has failed too often. Raises TooManyRequests, and what the verb raises."""
+    key = _key(who)
+    if who[0]:
+        _wait(cloud, key)
+    try:
+        return verb()
+    except (Unauthorized, NotFound, Forbidden) as error:
+        reason = "scope" if isinstance(error, Unauthorized) else error.name
+        refused = error if isinstance(error, Refused) else Refused(reason, who[0] or None)
+        with cloud.db.write(System(request_id, refused.user_id)) as tx:
+            journal.changed(tx, "authentication", refused.user_id or "unknown", "refuse", values={**about, "reason": refused.reason})
+            if refused.reason in _COUNTED and who[0]:
+                _count(tx, key)
+            if refused.reason == "password" and cloud.config.security_compliance.lockout_failure_attempts is not None:
+                _one_more(tx, str(refused.user_id), timedelta(seconds=cloud.config.security_compliance.lockout_duration))
+        raise
+
+
+def _one_more(tx: db.Tx, user_id: str, memory: timedelta) -> None:
+    """Failures of a lockout that is over count no more."""
+    user = tx.lock(sa.select(tables.users).where(tables.users.c.id == user_id), "change")
+    if user is not None:
+        recent = user.login_failed_at is not None and user.login_failed_at + memory > tx.now
+        tx.update(tables.users, {"id": user_id}, login_failures=user.login_failures + 1 if recent else 1, login_failed_at=tx.now)
+
+
+def _key(who: tuple[str, str]) -> str:
+    return hashlib.sha256(json.dumps(who).encode()).hexdigest()
+
+
+def _wait(cloud: Cloud, key: str) -> None:
+    """Raises TooManyRequests."""
+    most = cloud.config.nacre.failed_logins_per_minute
+    if not most:
+        return
+    with cloud.db.read() as conn:
+        row = conn.execute(sa.select(tables.failed_logins).where(tables.failed_logins.c.key == key)).first()
+    left = row.since + WINDOW - clock.utcnow() if row is not None and row.failures >= most else timedelta(0)
+    if left > timedelta(0):
+        seconds = math.ceil(left.total_seconds())
+        raise TooManyRequests(f"Too many failed attempts to log in: try again in {seconds} s.", retry_after=seconds)
+
+
+def _count(tx: db.Tx, key: str) -> None:
+    row = tx.lock(sa.select(tables.failed_logins).where(tables.failed_logins.c.key == key))
+    if row is None:
+        tx.insert(tables.failed_logins, key=key, since=tx.now, failures=1)
+    elif row.since + WINDOW <= tx.now:
+        tx.update(tables.failed_logins, {"key": key}, since=tx.now, failures=1)
+    else:
+        tx.update(tables.failed_logins, {"key": key}, failures=row.failures + 1)
+
+
+def succeeded(cloud: Cloud, request_id: str, user_id: str, who: tuple[str, str], about: dict[str, Any]) -> None:
+    """Failures of before are forgotten."""
+    with cloud.db.write(System(request_id, user_id)) as tx:
+        journal.changed(tx, "authentication", user_id, "authenticate", values=about)
+        if not who[0]:
+            return
+        tx.delete(tables.failed_logins, key=_key(who))
+        user = tables.by_id(tx, tables.users, user_id)
+        if user is not None and user.login_failures:
+            tx.update(tables.users, {"id": user_id}, login_failures=0, login_failed_at=None)
+        days = cloud.config.security_compliance.disable_user_account_days_inactive
+        if user is not None and days is not None and (user.login_at is None or user.login_at.date() != tx.now.date()):
+            tx.update(tables.users, {"id": user_id}, login_at=tx.now)
