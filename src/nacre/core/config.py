@@ -101,7 +101,17 @@ class FilterScheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`allow_expired_window`: seconds for which who may see a token still sees it when it has ended, if asked so."""
+
     expiration: int = 3600
+    allow_rescope_scoped_token: bool = True
+    allow_expired_window: int = 172800
+
+
+class ApplicationCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`user_limit`: how many a user may have; -1: any number."""
+
+    user_limit: int = -1
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -228,6 +238,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     api: Api = Api()
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
+    application_credential: ApplicationCredential = ApplicationCredential()
     database: Database = Database()
     ml2: Ml2 = Ml2()
     ml2_type_flat: Ml2TypeFlat = Ml2TypeFlat()

@@ -2,10 +2,13 @@
 
 A token names user, scope, methods and times; what it is *worth* (roles, catalog) is read from the tables when it is used, so it never
 goes stale. Keys live in the database, each wrapped by the master key file, so that several API processes share them; the key with the
-highest number signs, all of them verify, which is what rotation needs. Passwords are argon2id (OWASP's parameters: 19 MiB, 2 passes).
+highest number signs, all of them verify, which is what rotation needs. Passwords are argon2id (OWASP's parameters: 19 MiB, 2 passes), and so are
+the secrets of application credentials that users think up; those made here have 512 random bits, which nobody tries out: SHA-256 keeps them.
 """
 
 import base64
+import hashlib
+import hmac
 import os
 import secrets
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 @dataclass(frozen=True)
 class Token:
-    """`scope`: "" (unscoped), project, domain or system. Times are naive UTC."""
+    """`scope`: "" (unscoped), project, domain, system, trust or application_credential. Times are naive UTC."""
 
     user_id: str
     scope: str
@@ -112,3 +115,22 @@ def check_password(stored: str | None, password: str) -> bool:
         return _hasher.verify(stored or _NOBODY, password) and stored is not None
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
         return False
+
+
+_MADE_HERE = "sha256:"
+
+
+def new_secret() -> tuple[str, str]:
+    """The secret of an application credential, and what is kept of it."""
+    secret = secrets.token_urlsafe(64)
+    return secret, _MADE_HERE + hashlib.sha256(secret.encode()).hexdigest()
+
+
+def check_secret(stored: str | None, secret: str) -> bool:
+    """Against either kind of hash; who is wrong waits as long as for a password."""
+    if stored is not None and stored.startswith(_MADE_HERE):
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+        if hmac.compare_digest(stored.removeprefix(_MADE_HERE), digest):
+            return True
+        stored = None
+    return check_password(stored, secret)

@@ -6,22 +6,31 @@ from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
 from nacre.identity.api.directory import many
-from nacre.identity.service import auth
+from nacre.identity.bodies.auth import asked
+from nacre.identity.service import auth, login
 from nacre.identity.service.directory import DOMAINS, PROJECTS
 
 
 def issue(call: Call) -> Reply:
-    caller = auth.issue(call.cloud, call.caller.request_id, bodies.asked(call.body))
+    caller = login.issue(call.cloud, call.caller.request_id, asked(call.body))
     return Reply(bodies.token(caller, _catalog(call)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
 
 
 def show(call: Call) -> Reply:
-    subject = auth.shown(call.caller, _subject(call))
+    subject = auth.shown(call.caller, _subject(call), knows_rules=_knows_rules(call))
     return Reply(bodies.token(subject, _catalog(call)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
 
 
 def revoke(call: Call) -> None:
     auth.revoke(call.caller, _subject(call))
+
+
+def _knows_rules(call: Call) -> bool:
+    """Whether who asks would keep to access rules (version 1.0 of them)."""
+    try:
+        return float(call.headers.get("openstack-identity-access-rules", "")) >= 1
+    except ValueError:
+        return False
 
 
 def _catalog(call: Call) -> list[dict[str, Any]] | None:

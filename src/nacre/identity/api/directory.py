@@ -37,8 +37,12 @@ def one(call: Call, kind: Kind, record: Record) -> Answer:
 
 
 def many(call: Call, kind: Kind, found: Iterable[Record]) -> Answer:
+    return collection(call, kind.plural, [bodies.resource(record, call.url, kind) for record in found])
+
+
+def collection(call: Call, plural: str, shown: list[Answer]) -> Answer:
     links = {"self": f"{call.url}{call.request.url.path.removeprefix(call.service.prefix)}", "previous": None, "next": None}
-    return {kind.plural: [bodies.resource(record, call.url, kind) for record in found], "links": links}
+    return {plural: shown, "links": links}
 
 
 def lister(kind: Kind, verb: Callable[[Caller, Mapping[str, str]], list[Record]] | None = None) -> Handler:

@@ -75,7 +75,7 @@ def remove(tx: db.Tx, cloud: Cloud, project_id: str) -> None:
     """With what names it, here and in other services."""
     for table in (tables.assignments, tables.group_assignments):
         tx.delete(table, scope="project", scope_id=project_id)
-    for table in (tables.credentials, tables.trusts):
+    for table in (tables.credentials, tables.trusts, tables.app_credentials):
         tx.delete(table, project_id=project_id)
     tx.update(tables.users, {"default_project_id": project_id}, default_project_id=None)
     for forget in cloud.project_deleted:

@@ -5,16 +5,17 @@ Races: a use is taken by an update that finds some left, so that no two tokens c
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.core import clock, db, journal
+from nacre.core import db, journal
 from nacre.core.caller import Caller
-from nacre.core.errors import BadRequest, Forbidden, NotFound
+from nacre.core.errors import Forbidden, NotFound
 from nacre.identity import tables
-from nacre.identity.service import directory, users
+from nacre.identity.service import delegation, directory, users
+from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import PROJECTS, ROLES, Kind, Record, Wanted
 
 TRUSTS = Kind("trust", tables.trusts, ("trustor_user_id", "trustee_user_id"), path="OS-TRUST/trusts")
@@ -23,49 +24,36 @@ TRUSTS = Kind("trust", tables.trusts, ("trustor_user_id", "trustee_user_id"), pa
 def create(caller: Caller, wanted: Wanted) -> Record:
     """Raises Forbidden (no role to give, a trust is not passed on), NotFound (trustee, project, role), BadRequest."""
     caller.require({"trust.trustor_user_id": wanted["trustor_user_id"], "trust.project_id": wanted.get("project_id")})
+    delegation.refuse_restricted(caller, "trusts")
     if "trust" in caller.extra or wanted.get("allow_redelegation"):
         raise Forbidden("Trusts are not passed on to others.", kind="ForbiddenAction")
     said = {"project_id": None, "expires_at": None, "remaining_uses": None, **wanted}
-    said["expires_at"] = _moment(said["expires_at"])
+    said["expires_at"] = delegation.end(said["expires_at"])
     asked = said.pop("roles", None) or []
     for name in ("allow_redelegation", "redelegation_count"):
         said.pop(name, None)
     with caller.write() as tx:
         users.existing(tx, said["trustee_user_id"])
-        given = _roles(tx, said["trustor_user_id"], said["project_id"], asked)
+        given = _roles(tx, caller, said["project_id"], asked)
         made = directory.insert(tx, TRUSTS, said)
         for role_id in given:
             tx.insert(tables.trust_roles, trust_id=made["id"], role_id=role_id)
         return with_roles(tx, made)
 
 
-def _moment(text: str | None) -> datetime | None:
-    """Raises BadRequest for what is no moment, or is over."""
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadRequest(f"Invalid input for field/attribute expires_at. '{text}' is no moment in ISO 8601.", kind="ValidationError") from None
-    found = found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
-    if found <= clock.utcnow():
-        raise BadRequest("Invalid input for field/attribute expires_at. It is in the past.", kind="ValidationError")
-    return found
-
-
-def _roles(tx: db.Tx, trustor_id: str, project_id: str | None, asked: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Ids of the roles asked for by id or name, all of which the trustor has there."""
+def _roles(tx: db.Tx, caller: Caller, project_id: str | None, asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Ids of the roles asked for by id or name, all of which the trustor has there; a program has those of its credential, where that is."""
     if project_id is None:
         return []
     if tables.by_id(tx, tables.projects, project_id) is None:
         raise directory.missing(PROJECTS, project_id)
     if not asked:
         raise Forbidden("At least one role should be specified.", kind="ForbiddenAction")
-    held, found = {row.id for row in tables.roles_on(tx, trustor_id, "project", project_id)}, []
+    held, found = {row.id for row in tables.roles_on(tx, str(caller.user_id), "project", project_id)}, []
+    if APPLICATION in caller.extra:
+        held &= {role["id"] for role in caller.extra["roles"]} if project_id == caller.project_id else set()
     for reference in asked:
-        row = tables.by_id(tx, tables.roles, reference.get("id")) or tables.named(tx, tables.roles, reference.get("name") or "")
-        if row is None:
-            raise directory.missing(ROLES, str(reference.get("id") or reference.get("name")))
+        row = delegation.role(tx, reference)
         if row.id not in held:
             raise Forbidden(f"You have no role {row.name} in project {project_id} to be trusted with.", kind="ForbiddenAction")
         found.append(row.id)
@@ -73,9 +61,7 @@ def _roles(tx: db.Tx, trustor_id: str, project_id: str | None, asked: Sequence[M
 
 
 def with_roles(conn: db.Conn, trust: Record) -> Record:
-    given = sa.select(tables.trust_roles.c.role_id).where(tables.trust_roles.c.trust_id == trust["id"])
-    rows = conn.execute(sa.select(tables.roles).where(tables.roles.c.id.in_(given)).order_by(tables.roles.c.name))
-    return {**trust, "roles": [directory.record(row) for row in rows]}
+    return {**trust, "roles": delegation.given_roles(conn, tables.trust_roles, "trust_id", trust["id"])}
 
 
 def _load(conn: db.Conn, caller: Caller, trust_id: str) -> Record:
@@ -117,6 +103,7 @@ def listed(caller: Caller, asked: Mapping[str, str]) -> list[Record]:
 def delete(caller: Caller, trust_id: str) -> None:
     with caller.write() as tx:
         _load(tx, caller, trust_id)
+        delegation.refuse_restricted(caller, "trusts")
         directory.delete(tx, TRUSTS, trust_id)
 
 

@@ -74,7 +74,7 @@ def delete(caller: Caller, user_id: str) -> None:
 
 
 def remove(tx: db.Tx, user_id: str) -> None:
-    for table in (tables.assignments, tables.credentials):
+    for table in (tables.assignments, tables.credentials, tables.app_credentials, tables.access_rules):
         tx.delete(table, user_id=user_id)
     for side in ("trustor_user_id", "trustee_user_id"):
         tx.delete(tables.trusts, **{side: user_id})
