@@ -114,6 +114,12 @@ class ApplicationCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     user_limit: int = -1
 
 
+class Credential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`auth_ttl`: minutes for which a request that was signed by an access key is taken."""
+
+    auth_ttl: int = 15
+
+
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`connection`: postgresql://user:password@host/database; None is SQLite in the home."""
 
@@ -239,6 +245,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
     application_credential: ApplicationCredential = ApplicationCredential()
+    credential: Credential = Credential()
     database: Database = Database()
     ml2: Ml2 = Ml2()
     ml2_type_flat: Ml2TypeFlat = Ml2TypeFlat()

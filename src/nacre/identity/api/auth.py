@@ -13,12 +13,12 @@ from nacre.identity.service.directory import DOMAINS, PROJECTS
 
 def issue(call: Call) -> Reply:
     caller = login.issue(call.cloud, call.caller.request_id, asked(call.body))
-    return Reply(bodies.token(caller, _catalog(call)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
+    return Reply(bodies.token(caller, catalog_of(call)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
 
 
 def show(call: Call) -> Reply:
     subject = auth.shown(call.caller, _subject(call), knows_rules=_knows_rules(call))
-    return Reply(bodies.token(subject, _catalog(call)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
+    return Reply(bodies.token(subject, catalog_of(call)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
 
 
 def revoke(call: Call) -> None:
@@ -33,7 +33,7 @@ def _knows_rules(call: Call) -> bool:
         return False
 
 
-def _catalog(call: Call) -> list[dict[str, Any]] | None:
+def catalog_of(call: Call) -> list[dict[str, Any]] | None:
     return None if "nocatalog" in call.query else _services(call)
 
 

@@ -34,9 +34,14 @@ def refuse_trusted(caller: Caller, what: str) -> None:
                         kind="ForbiddenAction")  # fmt: skip
 
 
+def reaches(caller: Caller, project_id: str | None) -> bool:
+    """Whether what belongs to the project is of any concern to the caller: a delegation is for one."""
+    return not ("trust" in caller.extra or APPLICATION in caller.extra) or project_id == caller.project_id
+
+
 def refuse_elsewhere(caller: Caller, project_id: str | None, what: str) -> None:
-    """Raises Forbidden for who came by a delegation, about what does not belong to its project."""
-    if ("trust" in caller.extra or APPLICATION in caller.extra) and project_id != caller.project_id:
+    """Raises Forbidden for who came by a delegation for another project."""
+    if not reaches(caller, project_id):
         raise Forbidden(f"You are not authorized to perform the requested action: {what} is not in the project of the delegated token.",
                         kind="ForbiddenAction")  # fmt: skip
 
