@@ -114,6 +114,18 @@ class ApplicationCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     user_limit: int = -1
 
 
+class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of one of several factors. `expiration`: seconds in which the others must follow."""
+
+    expiration: int = 300
+
+
+class Totp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`included_previous_windows`: half minutes for which a passcode stays good."""
+
+    included_previous_windows: int = 1
+
+
 class Credential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`auth_ttl`: minutes for which a request that was signed by an access key is taken."""
 
@@ -245,6 +257,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
     application_credential: ApplicationCredential = ApplicationCredential()
+    receipt: Receipt = Receipt()
+    totp: Totp = Totp()
     credential: Credential = Credential()
     database: Database = Database()
     ml2: Ml2 = Ml2()

@@ -6,13 +6,16 @@ from nacre.core.errors import BadRequest
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
 from nacre.identity.api.directory import many
-from nacre.identity.bodies.auth import asked
+from nacre.identity.bodies.auth import asked, receipt
 from nacre.identity.service import auth, login
 from nacre.identity.service.directory import DOMAINS, PROJECTS
+from nacre.identity.service.factors import Receipt
 
 
 def issue(call: Call) -> Reply:
-    caller = login.issue(call.cloud, call.caller.request_id, asked(call.body))
+    caller = login.issue(call.cloud, call.caller.request_id, asked(call.body, call.headers.get("openstack-auth-receipt", "")))
+    if isinstance(caller, Receipt):
+        return Reply(receipt(caller), 401, {"openstack-auth-receipt": caller.text, "vary": "X-Auth-Token"})
     return Reply(bodies.token(caller, catalog_of(call)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
 
 

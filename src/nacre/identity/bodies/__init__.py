@@ -114,6 +114,18 @@ Text = Annotated[str, msgspec.Meta(max_length=65535)]
 Options = dict[str, Any]
 
 
+class UserOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """None takes an option back."""
+
+    ignore_change_password_upon_first_use: bool | UnsetType | None = UNSET
+    ignore_password_expiry: bool | UnsetType | None = UNSET
+    ignore_lockout_failure_attempts: bool | UnsetType | None = UNSET
+    ignore_user_inactivity: bool | UnsetType | None = UNSET
+    lock_password: bool | UnsetType | None = UNSET
+    multi_factor_auth_enabled: bool | UnsetType | None = UNSET
+    multi_factor_auth_rules: list[Annotated[list[str], msgspec.Meta(min_length=1)]] | UnsetType | None = UNSET
+
+
 class DomainChange(msgspec.Struct, kw_only=True):
     name: Short | UnsetType = UNSET
     description: Text | UnsetType = UNSET
@@ -142,7 +154,7 @@ class UserChange(msgspec.Struct, kw_only=True):
     domain_id: Id | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
     description: Text | UnsetType | None = UNSET
-    options: Options | UnsetType = UNSET
+    options: UserOptions | UnsetType = UNSET
 
 
 class NewUser(UserChange, kw_only=True):

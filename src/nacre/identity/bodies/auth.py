@@ -7,6 +7,8 @@ import msgspec
 
 from nacre.core.errors import BadRequest
 from nacre.core.versions import Body
+from nacre.identity.bodies import when
+from nacre.identity.service.factors import Receipt
 from nacre.identity.service.login import Asked
 
 
@@ -18,7 +20,7 @@ class Auth:
 AUTH = Body("auth", Auth)
 
 
-def asked(body: Auth) -> Asked:
+def asked(body: Auth, receipt: str = "") -> Asked:
     """An authentication request in domain words. Raises BadRequest naming what is wrong."""
     methods = body.identity.get("methods")
     if not isinstance(methods, list) or not methods or not all(isinstance(method, str) for method in methods):
@@ -28,7 +30,7 @@ def asked(body: Auth) -> Asked:
         raise BadRequest(f"Authentication method {unknown[0]} is not supported.")
     said = {method: _METHODS[method](_part(body.identity, "identity", method)) for method in methods}
     scope = _scope(body.scope) if body.scope is not msgspec.UNSET else None
-    return Asked(said, scope)
+    return Asked(said, scope, receipt)
 
 
 def _missing(name: str, where: str) -> BadRequest:
@@ -85,7 +87,7 @@ def _application_credential(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _METHODS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "password": _user_with("password"), "token": _token, "application_credential": _application_credential,
+    "password": _user_with("password"), "totp": _user_with("passcode"), "token": _token, "application_credential": _application_credential,
 }  # fmt: skip
 
 
@@ -107,3 +109,11 @@ def _scope(scope: Any) -> Any:
 
 def _place(project: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": _text(project, "project", "name"), "domain": _domain(_part(project, "project", "domain"))}
+
+
+def receipt(given: Receipt) -> dict[str, Any]:
+    """What was shown, and what is to be shown besides: one of the sets of methods."""
+    domain = {"id": given.domain.id, "name": given.domain.name}
+    shown = {"methods": list(given.stub.methods), "user": {"id": given.user.id, "name": given.user.name, "domain": domain},
+             "expires_at": when(given.stub.expires_at), "issued_at": when(given.stub.issued_at)}  # fmt: skip
+    return {"receipt": shown, "required_auth_methods": given.required}

@@ -18,9 +18,10 @@ from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import trusts
+from nacre.identity.service import factors, trusts
 from nacre.identity.service.auth import REMEMBERED, authenticate, caller_of, memory_of
 from nacre.identity.service.delegation import APPLICATION
+from nacre.identity.service.factors import Receipt
 from nacre.identity.tokens import Token
 
 Said = Mapping[str, Any]
@@ -29,18 +30,21 @@ Said = Mapping[str, Any]
 @dataclass(frozen=True)
 class Asked:
     """An authentication request, decoded. `said`: what each method was given, in the request's order; `scope`: None (default project),
-    "unscoped", or (kind, reference)."""
+    "unscoped", or (kind, reference); `receipt`: of a request before."""
 
     said: Mapping[str, Said]
     scope: Any = None
+    receipt: str = ""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What there is to know of an application credential: what its tokens are worth, what signs them, and the hash of its secret."""
+    """What there is to know of an application credential: what its tokens are worth, what signs them, its user's options, the hash of its
+    secret."""
 
     caller: Caller
     keys: MultiFernet
+    options: Mapping[str, Any]
     secret_hash: str
     expires_at: datetime | None
 
@@ -54,27 +58,40 @@ class Proof:
     before: Caller | None = None
 
 
-def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
-    """A new token for who proves to be a user. Raises Unauthorized, BadRequest, Forbidden."""
+def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller | Receipt:
+    """A new token for who proves to be a user, or a receipt for who has to show more. Raises Unauthorized, BadRequest, Forbidden."""
     proofs = [_METHODS[method](cloud, request_id, said, asked.scope) for method, said in asked.said.items()]
     user_id = proofs[0].user_id
     if any(proof.user_id != user_id for proof in proofs):
         raise Unauthorized
     before = next((proof.before for proof in proofs if proof.before is not None), None)
+    program = next((proof.program for proof in proofs if proof.program is not None), None)
     methods = tuple(dict.fromkeys((*(before.methods if before is not None else ()), *asked.said)))
+    if program is None or program.options or asked.receipt:
+        with cloud.db.read() as conn:
+            keys, user = memory_of(cloud, conn).keys, tables.by_id(conn, tables.users, user_id)
+        if user is None:
+            raise Unauthorized
+        if asked.receipt:
+            methods = tuple(dict.fromkeys((*factors.shown_before(keys, asked.receipt, user), *methods)))
+        required = factors.missing(user.options, methods, _METHODS)
+        if required is not None:
+            return factors.receipt(cloud, keys, user_id, methods, required)
     now = clock.utcnow()
     expires = (before.expires_at if before is not None else None) or now + timedelta(seconds=cloud.config.token.expiration)
     audit = (tokens.audit_id(), *(before.audit_ids[-1:] if before is not None else ()))
     token = Token(user_id, "", "", methods, now, expires, audit)
-    program = next((proof.program for proof in proofs if proof.program is not None), None)
-    if program is not None:
-        return of_program(program, request_id, token)
+    return of_program(program, request_id, token) if program is not None else _scoped(cloud, request_id, token, asked.scope)
+
+
+def _scoped(cloud: Cloud, request_id: str, token: Token, wanted: Any) -> Caller:
     with cloud.db.read() as conn:
-        scope, scope_id = _wanted_scope(conn, user_id, asked.scope)
+        scope, scope_id = _wanted_scope(conn, token.user_id, wanted)
+    ends = token.expires_at
     if scope == "trust":
-        with cloud.db.write(System(request_id, user_id)) as tx:
-            expires = min(expires, trusts.use(tx, scope_id, user_id) or expires)
-    return made(cloud, request_id, replace(token, scope=scope, scope_id=scope_id, expires_at=expires))
+        with cloud.db.write(System(request_id, token.user_id)) as tx:
+            ends = min(ends, trusts.use(tx, scope_id, token.user_id) or ends)
+    return made(cloud, request_id, replace(token, scope=scope, scope_id=scope_id, expires_at=ends))
 
 
 def made(cloud: Cloud, request_id: str, token: Token) -> Caller:
@@ -97,6 +114,14 @@ def _by_password(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof
         user = _user(conn, said["user"])
     if not tokens.check_password(user.password_hash if user is not None else None, said["user"]["password"]) or user is None:
         raise Unauthorized
+    return Proof(user.id)
+
+
+def _by_totp(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
+    with cloud.db.read() as conn:
+        user = _user(conn, said["user"])
+        if user is None or not factors.code_fits(cloud, conn, user.id, said["user"]["passcode"]):
+            raise Unauthorized("Invalid username or TOTP passcode")
     return Proof(user.id)
 
 
@@ -157,11 +182,14 @@ def program_of(cloud: Cloud, conn: sa.Connection, key: tuple[str, ...]) -> Progr
             return None
         if len(memory.programs) >= REMEMBERED:
             memory.programs.clear()
-        known = memory.programs[key] = Program(caller, memory.keys, row.secret_hash, row.expires_at)
+        options = conn.execute(sa.select(tables.users.c.options).where(tables.users.c.id == row.user_id)).scalar() or {}
+        known = memory.programs[key] = Program(caller, memory.keys, options, row.secret_hash, row.expires_at)
     return known
 
 
-_METHODS: Mapping[str, Callable[[Cloud, str, Said, Any], Proof]] = {"password": _by_password, "token": _by_token, APPLICATION: _by_application}
+_METHODS: Mapping[str, Callable[[Cloud, str, Said, Any], Proof]] = {
+    "password": _by_password, "totp": _by_totp, "token": _by_token, APPLICATION: _by_application,
+}  # fmt: skip
 
 
 def _user(conn: sa.Connection, reference: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ def create(caller: Caller, wanted: Wanted) -> Record:
     with caller.write() as tx:
         _default_project(tx, said)
         said["domain_id"] = directory.domain_of(tx, caller, wanted)
-        return directory.insert(tx, USERS, {"enabled": True, **said})
+        return directory.insert(tx, USERS, {"enabled": True, **said, **_options(said, {})})
 
 
 def _hashed(wanted: Wanted) -> dict[str, Any]:
@@ -29,6 +29,17 @@ def _hashed(wanted: Wanted) -> dict[str, Any]:
         password = said.pop("password")
         said["password_hash"] = tokens.hash_password(password) if password is not None else None
     return said
+
+
+def _options(said: Wanted, before: Record) -> dict[str, Any]:
+    """Those that are said, beside those there are; None takes one back. Raises BadRequest."""
+    if "options" not in said:
+        return {}
+    rules = said["options"].get("multi_factor_auth_rules") or []
+    if any(len(set(rule)) < len(rule) for rule in rules) or len({tuple(rule) for rule in rules}) < len(rules):
+        raise BadRequest("Invalid input for field/attribute multi_factor_auth_rules. No method is there twice, and no rule.", kind="ValidationError")
+    whole = {**(before.get("options") or {}), **said["options"]}
+    return {"options": {name: value for name, value in whole.items() if value is not None}}
 
 
 def _default_project(tx: db.Tx, said: Mapping[str, Any]) -> None:
@@ -47,7 +58,7 @@ def update(caller: Caller, user_id: str, wanted: Wanted) -> Record:
         _default_project(tx, said)
         if "password_hash" in said:
             said["password_changed_at"] = tx.now
-        return directory.update(tx, USERS, before, said)
+        return directory.update(tx, USERS, before, {**said, **_options(said, before)})
 
 
 def change_password(caller: Caller, user_id: str, original: str, password: str) -> None:
