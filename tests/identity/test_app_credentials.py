@@ -198,7 +198,7 @@ def test_a_restricted_one_makes_no_others(running: Running, ann: Person, mine: h
         grasping = program.post(at, json={"application_credential": {"name": "more", "roles": [{"name": "member"}]}})
         assert grasping.status_code == 400, "no role that the token does not have"
         trust["trust"]["roles"] = [{"name": "member"}]
-        assert program.post(trusts, json=trust).status_code == 403
+        assert program.post(trusts, json=trust).status_code == 404
 
 
 def test_they_are_ones_own(running: Running, ann: Person, mine: httpx.Client) -> None:

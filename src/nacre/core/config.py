@@ -114,6 +114,12 @@ class ApplicationCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     user_limit: int = -1
 
 
+class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`max_redelegation_count`: how many times a trust may be passed on."""
+
+    max_redelegation_count: int = 3
+
+
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Of one of several factors. `expiration`: seconds in which the others must follow."""
 
@@ -257,6 +263,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     filter_scheduler: FilterScheduler = FilterScheduler()
     token: Token = Token()
     application_credential: ApplicationCredential = ApplicationCredential()
+    trust: Trust = Trust()
     receipt: Receipt = Receipt()
     totp: Totp = Totp()
     credential: Credential = Credential()

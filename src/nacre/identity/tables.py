@@ -4,6 +4,7 @@ keeps and shows it as it was said.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -239,6 +240,24 @@ def with_implied(conn: db.Conn, held: Iterable[str]) -> set[str]:
         fresh = {follows for prior in fresh for follows in implied.get(prior, ())} - found
         found |= fresh
     return found
+
+
+def given_by(conn: db.Conn, trust_id: str) -> set[str]:
+    """Ids of the roles of a trust."""
+    return {row.role_id for row in conn.execute(sa.select(trust_roles.c.role_id).where(trust_roles.c.trust_id == trust_id))}
+
+
+def standing(conn: db.Conn, trust_id: str, now: datetime) -> list[db.Row]:
+    """A trust with those that it was passed on by, nearest first; none when one of them is gone, over or used up."""
+    line: list[db.Row] = []
+    wanted: str | None = trust_id
+    while wanted is not None:
+        row = by_id(conn, trusts, wanted)
+        if row is None or (row.expires_at is not None and row.expires_at <= now) or (row.remaining_uses is not None and row.remaining_uses <= 0):
+            return []
+        line.append(row)
+        wanted = row.redelegated_trust_id
+    return line
 
 
 def rules_of(conn: db.Conn, credential_id: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nacre.core.errors import BadRequest
+from nacre.core.errors import Forbidden
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
 from nacre.identity.api.directory import many
@@ -20,7 +20,7 @@ def issue(call: Call) -> Reply:
 
 
 def show(call: Call) -> Reply:
-    subject = auth.shown(call.caller, _subject(call), knows_rules=_knows_rules(call))
+    subject = auth.shown(call.caller, _subject(call), knows_rules=_knows_rules(call), expired=call.flag("allow_expired"))
     return Reply(bodies.token(subject, catalog_of(call)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
 
 
@@ -45,14 +45,13 @@ def _services(call: Call) -> list[dict[str, Any]]:
 
 
 def _subject(call: Call) -> str:
-    text = call.headers.get("x-subject-token", "")
-    if not text:
-        raise BadRequest("Expecting to find the token in the header X-Subject-Token.")
-    return text
+    return call.headers.get("x-subject-token", "")
 
 
 def catalog(call: Call) -> dict[str, Any]:
     call.caller.require()
+    if call.caller.project_id is None:
+        raise Forbidden("A project-scoped token is required to produce a service catalog.")
     return {"catalog": _services(call), "links": {"self": f"{call.url}/v3/auth/catalog"}}
 
 
@@ -68,5 +67,5 @@ def domains(call: Call) -> dict[str, Any]:
 
 def system(call: Call) -> dict[str, Any]:
     call.caller.require()
-    links = {"self": f"{call.url}/v3/auth/system", "previous": None, "next": None}
+    links = {"self": f"{call.url}/v3/auth/system"}
     return {"system": [{"all": True}] if auth.system_scopes(call.caller) else [], "links": links}

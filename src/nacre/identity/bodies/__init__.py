@@ -61,7 +61,7 @@ _ALSO: Mapping[str, Mapping[str, Any]] = {
     "project": {"is_domain": False, "tags": []},
     "user": {"password_expires_at": None},
     "role": {"domain_id": None},
-    "trust": {"deleted_at": None, "redelegation_count": 0},
+    "trust": {"deleted_at": None},
 }
 
 
@@ -241,13 +241,18 @@ class NewCredential(CredentialChange, kw_only=True):
     blob: Text
 
 
+class RoleReference(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    id: Id | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+
+
 class NewTrust(msgspec.Struct, kw_only=True):
     trustor_user_id: Id
     trustee_user_id: Id
     impersonation: bool
     project_id: Id | UnsetType | None = UNSET
-    roles: list[dict[str, str]] | UnsetType = UNSET
+    roles: list[RoleReference] | UnsetType = UNSET
     expires_at: str | UnsetType | None = UNSET
     remaining_uses: Annotated[int, msgspec.Meta(ge=1)] | UnsetType | None = UNSET
     allow_redelegation: bool | UnsetType | None = UNSET
-    redelegation_count: int | UnsetType | None = UNSET
+    redelegation_count: Annotated[int, msgspec.Meta(ge=0)] | UnsetType | None = UNSET

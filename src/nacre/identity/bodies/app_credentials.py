@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nacre.core.versions import UNSET, Body, UnsetType
-from nacre.identity.bodies import Id, Name, Text
+from nacre.identity.bodies import Id, Name, RoleReference, Text
 from nacre.identity.service.directory import Record
 
 
@@ -17,11 +17,6 @@ class Rule(msgspec.Struct, kw_only=True):
     service: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | UnsetType = UNSET
     method: Literal["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"] | UnsetType = UNSET
     path: Annotated[str, msgspec.Meta(max_length=225, pattern="^/")] | UnsetType = UNSET
-
-
-class RoleReference(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    id: Id | UnsetType = UNSET
-    name: Name | UnsetType = UNSET
 
 
 class NewAppCredential(msgspec.Struct, kw_only=True):

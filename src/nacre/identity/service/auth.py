@@ -7,6 +7,7 @@ Races: the epoch is read before the tables, so what is remembered may only be ne
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,8 +37,8 @@ class Memory:
     programs: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
 
-def authenticate(cloud: Cloud, text: str, request_id: str) -> Caller:
-    """The caller that holds token `text`. Raises Unauthorized."""
+def authenticate(cloud: Cloud, text: str, request_id: str, late: timedelta = timedelta()) -> Caller:
+    """The caller that holds token `text`, for so long after its end. Raises Unauthorized."""
     with cloud.db.read() as conn:
         memory = memory_of(cloud, conn)
         known = memory.callers.get(text)
@@ -49,7 +50,7 @@ def authenticate(cloud: Cloud, text: str, request_id: str) -> Caller:
             if len(memory.callers) >= REMEMBERED:
                 memory.callers.clear()
             memory.callers[text] = known
-    if known.expires_at is None or known.expires_at <= clock.utcnow():
+    if known.expires_at is None or known.expires_at + late <= clock.utcnow():
         raise Unauthorized
     return known.anew(request_id)
 
@@ -65,12 +66,9 @@ def memory_of(cloud: Cloud, conn: sa.Connection) -> Memory:
 
 def caller_of(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Caller:
     """Everything that policy and rendering need to know of a token, or Unauthorized when it is not worth anything any more."""
-    user = tables.by_id(conn, tables.users, token.user_id)
+    user, home = _user(conn, token.user_id)
     gone = conn.execute(sa.select(tables.revoked.c.audit_id).where(tables.revoked.c.audit_id.in_(token.audit_ids))).first()
-    if user is None or not user.enabled or gone is not None or (user.password_changed_at and user.password_changed_at > token.issued_at):
-        raise Unauthorized
-    home = tables.by_id(conn, tables.domains, user.domain_id)
-    if home is None or not home.enabled:
+    if gone is not None or (user.password_changed_at and user.password_changed_at > token.issued_at):
         raise Unauthorized
     caller = Caller(cloud, "", user_id=user.id, user_name=user.name, user_domain_id=home.id, user_domain_name=home.name, methods=token.methods,
                     audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text)  # fmt: skip
@@ -92,24 +90,38 @@ def _with(granted: Sequence[db.Row], **extra: Any) -> dict[str, Any]:
 
 
 def _trusted(conn: sa.Connection, trustee: Caller, token: Token) -> Caller:
-    """Who acts for a trustor: with the roles of the trust, all of which the trustor must still have; in the trustor's name if it says so."""
+    """Who acts for a trustor: with the roles of the trust, all of which the trustor must still have; in the trustor's name if it says so.
+    A trust whose last use was taken for this very token goes on."""
     trust = tables.by_id(conn, tables.trusts, token.scope_id)
     if trust is None or trust.trustee_user_id != trustee.user_id or (trust.expires_at is not None and trust.expires_at <= clock.utcnow()):
         raise Unauthorized
-    trustor = tables.by_id(conn, tables.users, trust.trustor_user_id)
-    home = tables.by_id(conn, tables.domains, trustor.domain_id) if trustor is not None else None
-    if trustor is None or not trustor.enabled or home is None or not home.enabled:
+    passed_on_by = tables.standing(conn, trust.redelegated_trust_id, clock.utcnow()) if trust.redelegated_trust_id else []
+    if trust.redelegated_trust_id and not passed_on_by:
         raise Unauthorized
+    for between in passed_on_by:
+        _user(conn, between.trustee_user_id)
+        _user(conn, between.trustor_user_id)
+    trustor, home = _user(conn, trust.trustor_user_id)
     named = {"user_id": trustor.id, "user_name": trustor.name, "user_domain_id": home.id, "user_domain_name": home.name}
     acting = replace(trustee, **named) if trust.impersonation else trustee
     shown = {"id": trust.id, "impersonation": trust.impersonation, "trustor_user": {"id": trustor.id}, "trustee_user": {"id": trust.trustee_user_id}}
     if trust.project_id is None:
         return replace(acting, extra={"roles": [], "trust": shown})
-    given = {row.role_id for row in conn.execute(sa.select(tables.trust_roles).where(tables.trust_roles.c.trust_id == trust.id))}
+    given = tables.with_implied(conn, tables.given_by(conn, trust.id))
     held = {row.id: row for row in tables.roles_on(conn, trustor.id, "project", trust.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
-    return replace(acting, **_with([held[role_id] for role_id in given], trust=shown), **_scope(conn, "project", trust.project_id))
+    named_roles = sorted((held[role_id] for role_id in given), key=lambda role: str(role.name))
+    return replace(acting, **_with(named_roles, trust=shown), **_scope(conn, "project", trust.project_id))
+
+
+def _user(conn: sa.Connection, user_id: str) -> tuple[db.Row, db.Row]:
+    """Who may act, and the domain. Raises Unauthorized."""
+    user = tables.by_id(conn, tables.users, user_id)
+    home = tables.by_id(conn, tables.domains, user.domain_id) if user is not None and user.enabled else None
+    if user is None or home is None or not home.enabled:
+        raise Unauthorized
+    return user, home
 
 
 def _applied(conn: sa.Connection, user: Caller, token: Token) -> Caller:
@@ -142,13 +154,15 @@ def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
     return {"project_id": project.id, "project_name": project.name, "project_domain_id": domain.id, "project_domain_name": domain.name}
 
 
-def shown(caller: Caller, text: str, *, knows_rules: bool = True) -> Caller:
-    """The token in X-Subject-Token, for a caller who may see it; one with access rules only to who `knows_rules`. Raises NotFound, Forbidden."""
+def shown(caller: Caller, text: str, *, knows_rules: bool = True, expired: bool = False) -> Caller:
+    """The token in X-Subject-Token, for a caller who may see it; one with access rules only to who `knows_rules`; one that is over for a while
+    to who asks for such. Raises NotFound, Forbidden."""
+    late = timedelta(seconds=caller.cloud.config.token.allow_expired_window) if expired else timedelta()
     try:
-        subject = authenticate(caller.cloud, text, caller.request_id)
+        subject = authenticate(caller.cloud, text, caller.request_id, late)
     except Unauthorized as error:
         caller.require({"target.token.user_id": None})
-        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
+        raise NotFound("Failed to validate token" if text else "No token in the request", kind="TokenNotFound") from error
     caller.require({"target.token.user_id": subject.user_id})
     if not knows_rules and subject.extra.get(APPLICATION, {}).get("access_rules"):
         raise NotFound("Failed to validate token", kind="TokenNotFound")

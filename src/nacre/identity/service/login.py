@@ -87,11 +87,18 @@ def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller | Receipt:
 def _scoped(cloud: Cloud, request_id: str, token: Token, wanted: Any) -> Caller:
     with cloud.db.read() as conn:
         scope, scope_id = _wanted_scope(conn, token.user_id, wanted)
-    ends = token.expires_at
-    if scope == "trust":
+        trust = trusts.good_for(conn, scope_id, token.user_id) if scope == "trust" else None
+    token = replace(token, scope=scope, scope_id=scope_id)
+    if trust is None:
+        return made(cloud, request_id, token)
+    try:
+        holder = made(cloud, request_id, replace(token, expires_at=min(token.expires_at, trust.expires_at or token.expires_at)))
+    except Unauthorized as error:
+        raise Forbidden("Trustee has no delegated roles.", kind="ForbiddenAction") from error
+    if trust.remaining_uses is not None:
         with cloud.db.write(System(request_id, token.user_id)) as tx:
-            ends = min(ends, trusts.use(tx, scope_id, token.user_id) or ends)
-    return made(cloud, request_id, replace(token, scope=scope, scope_id=scope_id, expires_at=ends))
+            trusts.use(tx, trust.id)
+    return holder
 
 
 def made(cloud: Cloud, request_id: str, token: Token) -> Caller:
