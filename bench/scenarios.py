@@ -76,6 +76,22 @@ def token(bench: Bench) -> Iterator[Row]:
         yield bench.load("token by password", lambda n: one, "", width)
 
 
+def token_appcred(bench: Bench) -> Iterator[Row]:
+    """A token by application credential, whose secret was made by the service: what programs do."""
+    asked = {"x-subject-token": bench.to.token}
+    user = bench.to.ask("GET", f"{bench.to.auth_url}/auth/tokens", None, asked)["token"]["user"]["id"]
+    at = f"{bench.to.auth_url}/users/{user}/application_credentials"
+    made = bench.to.ask("POST", at, {"application_credential": {"name": "bench"}})["application_credential"]
+    said = {"methods": ["application_credential"], "application_credential": {"id": made["id"], "secret": made["secret"]}}
+    body = json.dumps({"auth": {"identity": said}}).encode()
+    one = load.Request("POST", urlsplit(bench.to.auth_url).path + "/auth/tokens", {"content-type": "application/json"}, body, (201,))
+    try:
+        for width in WIDTHS:
+            yield bench.load("token by application credential", lambda n: one, "", width)
+    finally:
+        bench.to.ask("DELETE", f"{at}/{made['id']}")
+
+
 def validate(bench: Bench) -> Iterator[Row]:
     """What every service of an OpenStack asks at every request: is this token good, and for what?"""
     path = urlsplit(bench.to.auth_url).path + "/auth/tokens"
@@ -227,8 +243,8 @@ def scheduling(bench: Bench) -> Iterator[Row]:
 
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    "start": start, "memory": memory, "token": token, "validate": validate, "lists": lists, "servers-detail": servers_detail, "show": show,
-    "create": create, "burst": burst, "network": network, "image": image,
+    "start": start, "memory": memory, "token": token, "token-appcred": token_appcred, "validate": validate, "lists": lists,
+    "servers-detail": servers_detail, "show": show, "create": create, "burst": burst, "network": network, "image": image,
     "placement": placement, "scheduling": scheduling,
 }  # fmt: skip
 

@@ -24,13 +24,13 @@ def bench(*words: str, **credentials: str) -> subprocess.CompletedProcess[str]:
 def test_measures_any_endpoint_and_compares(running: Running, node: FakeNode, tmp_path: Path) -> None:
     admin = {"OS_USERNAME": "admin", "OS_PASSWORD": "secret"}
     url, file = f"{running.url}/identity/v3", tmp_path / "told.json"
-    done = bench("validate", "network", "--seconds", "0.1", "--against", url, "--against", url, "--json", str(file), **admin)
+    done = bench("token-appcred", "validate", "network", "--seconds", "0.1", "--against", url, "--against", url, "--json", str(file), **admin)
     assert done.returncode == 0, done.stdout + done.stderr
     told: dict[str, Any] = json.loads(file.read_text())
     assert {"cpu", "cores", "kernel", "commit"} <= told["machine"].keys()
     assert [endpoint["url"] for endpoint in told["endpoints"]] == [url, url]
     rows = told["endpoints"][0]["rows"]
-    assert {row["scenario"] for row in rows} >= {"validate token", "POST network", "add router interface"}
+    assert {row["scenario"] for row in rows} >= {"token by application credential", "validate token", "POST network", "add router interface"}
     for row in rows:
         assert row["value"] > 0 and row["errors"] == {} and row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
     asked = {(row["connections"], row["kept"]) for row in rows if row["scenario"] == "validate token"}

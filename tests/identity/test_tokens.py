@@ -1,12 +1,14 @@
 """Tokens and the catalog, as clients use them."""
 
 import subprocess
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from clients import client
 from conftest import Running
+from nacre.core import clock
 from nacre.core.config import Config, Nacre
 
 
@@ -99,3 +101,57 @@ def test_who_comes_without_tls_goes_on_so(running: Running) -> None:
             assert {endpoint["url"].startswith(wanted) for service in catalog for endpoint in service["endpoints"]} == {True}
     finally:
         running.cloud.config = before
+
+
+def test_a_token_that_is_over_is_shown_for_a_while_to_who_asks_for_such(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, at = running.token("demo"), "/identity/v3/auth/tokens"
+    later, much_later = clock.utcnow() + timedelta(hours=2), clock.utcnow() + timedelta(days=3)
+    monkeypatch.setattr(clock, "utcnow", lambda: later)
+    with running.http() as admin:
+        told = {"x-subject-token": old}
+        assert admin.get(at, headers=told).status_code == admin.head(at, headers=told).status_code == 404
+        assert admin.get(f"{at}?allow_expired=1", headers=told).json()["token"]["user"]["name"] == "demo"
+        assert admin.head(f"{at}?allow_expired=true", headers=told).status_code == 200
+        assert admin.get(at, headers={"x-auth-token": old}).status_code == 401
+        assert admin.delete(at, headers=told).status_code == 404
+    monkeypatch.setattr(clock, "utcnow", lambda: much_later)
+    with running.http() as admin:
+        assert admin.get(f"{at}?allow_expired=1", headers=told).status_code == 404
+
+
+def test_which_token_is_meant(running: Running) -> None:
+    at = "/identity/v3/auth/tokens"
+    with running.http() as admin, running.http("demo") as demo:
+        for headers in ({}, {"x-subject-token": "nonsense"}):
+            for method in ("GET", "HEAD", "DELETE"):
+                assert admin.request(method, at, headers=headers).status_code == 404
+                assert demo.request(method, at, headers=headers).status_code == 403
+        mine = {"x-subject-token": demo.headers["x-auth-token"]}
+        answer = demo.get(at, headers=mine)
+        assert answer.headers["x-subject-token"] == mine["x-subject-token"] and answer.json()["token"]["catalog"]
+        assert "catalog" not in demo.get(f"{at}?nocatalog", headers=mine).json()["token"]
+        bare = demo.head(at, headers=mine)
+        assert (bare.status_code, bare.content) == (200, b"")
+
+
+def test_what_one_may_be_signed_in_to(running: Running) -> None:
+    at = "/identity/v3/auth"
+    with running.http() as admin, running.http("demo") as demo:
+        assert [one["name"] for one in demo.get(f"{at}/projects").json()["projects"]] == ["demo"]
+        assert demo.get(f"{at}/domains").json()["domains"] == [] and demo.get(f"{at}/system").json()["system"] == []
+        assert admin.get(f"{at}/system").json()["system"] == [{"all": True}]
+        identity = {"methods": ["token"], "token": {"id": admin.headers["x-auth-token"]}}
+
+        def rescoped(scope: object, token: str = "") -> httpx.Response:
+            said = identity | ({"token": {"id": token}} if token else {})
+            return httpx.post(f"{running.url}{at}/tokens", json={"auth": {"identity": said, "scope": scope}})
+
+        system = rescoped({"system": {"all": True}})
+        first, second = system.json()["token"]["audit_ids"]
+        assert second == admin.get(f"{at}/tokens", headers={"x-subject-token": admin.headers["x-auth-token"]}).json()["token"]["audit_ids"][0]
+        assert first != second and system.json()["token"]["system"] == {"all": True}
+        held = {"x-auth-token": system.headers["x-subject-token"]}
+        assert httpx.get(f"{running.url}{at}/catalog", headers=held).status_code == 403, "of a project alone"
+        back = rescoped({"project": {"name": "admin", "domain": {"id": "default"}}}, held["x-auth-token"])
+        assert back.status_code == 403 and "system-scoped" in back.json()["error"]["message"]
+        assert rescoped({"system": {"all": False}}).status_code == rescoped({"project": {}}).status_code == 400

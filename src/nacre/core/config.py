@@ -104,7 +104,41 @@ class FilterScheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`allow_expired_window`: seconds for which who may see a token still sees it when it has ended, if asked so."""
+
     expiration: int = 3600
+    allow_rescope_scoped_token: bool = True
+    allow_expired_window: int = 172800
+
+
+class ApplicationCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`user_limit`: how many a user may have; -1: any number."""
+
+    user_limit: int = -1
+
+
+class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`max_redelegation_count`: how many times a trust may be passed on."""
+
+    max_redelegation_count: int = 3
+
+
+class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of one of several factors. `expiration`: seconds in which the others must follow."""
+
+    expiration: int = 300
+
+
+class Totp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`included_previous_windows`: half minutes for which a passcode stays good."""
+
+    included_previous_windows: int = 1
+
+
+class Credential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`auth_ttl`: minutes for which a request that was signed by an access key is taken."""
+
+    auth_ttl: int = 15
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -278,6 +312,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     endpoint_filter: EndpointFilter = EndpointFilter()
     identity: Identity = Identity()
     security_compliance: SecurityCompliance = SecurityCompliance()
+    application_credential: ApplicationCredential = ApplicationCredential()
+    trust: Trust = Trust()
+    receipt: Receipt = Receipt()
+    totp: Totp = Totp()
+    credential: Credential = Credential()
     database: Database = Database()
     ml2: Ml2 = Ml2()
     ml2_type_flat: Ml2TypeFlat = Ml2TypeFlat()

@@ -30,7 +30,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from nacre.core import db, ids, log
+from nacre.core import access, db, ids, log
 from nacre.core.caller import FORBIDDEN, Caller
 from nacre.core.cloud import Cloud
 from nacre.core.errors import BadRequest, Error, MethodNotAllowed, NotFound, TooLarge, TooManyRequests, Unauthorized, Unavailable, UnsupportedMedia
@@ -289,6 +289,8 @@ class App:
             caller = known or self._caller(request, request_id, needed)
             route, names = _by_action(serving, rows, raw) if serving[0][0].action else serving[0]
             caller.service, caller.rule, caller.forbidden = service.name, route.rule, service.forbidden
+            if "application_credential" in caller.extra:
+                access.permit(caller.extra["application_credential"], service.type, service.prefix, request.method, segments)
             body = route.body.decode(_wire(route, raw, request), version) if route.body is not None else None
             path = {name.rstrip("*"): value for name, value in zip(names, values, strict=True)}
             call = Call(caller, route, service, path, request.query_params, request.headers, body, version, request, _base(request))

@@ -1,4 +1,5 @@
-"""What identity keeps true: revocations are kept only as long as the token they revoke would live, failed logins as long as they count."""
+"""What identity keeps true: revocations are kept only as long as the token they revoke could be shown to anybody, failed logins as long as
+they count."""
 
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from nacre.identity import tables
 
 
 def forget_expired(cloud: Cloud, who: System) -> None:
-    late = tables.revoked.c.expires_at < clock.utcnow()
+    late = tables.revoked.c.expires_at < clock.utcnow() - timedelta(seconds=cloud.config.token.allow_expired_window)
     with cloud.db.read() as conn:
         if conn.execute(sa.select(tables.revoked.c.audit_id).where(late).limit(1)).first() is None:
             return

@@ -9,8 +9,12 @@ from nacre.core.errors import Error
 from nacre.core.http import PUBLIC, SIGNED, Route, Service
 from nacre.core.versions import Body
 from nacre.identity import bodies
-from nacre.identity.api import auth, directory, endpoint_filter, grants, limits
+from nacre.identity.api import app_credentials, auth, directory, ec2, endpoint_filter, grants, limits
 from nacre.identity.bodies import Open
+from nacre.identity.bodies.app_credentials import NEW as NEW_APP_CREDENTIAL
+from nacre.identity.bodies.auth import AUTH
+from nacre.identity.bodies.ec2 import ASKED as SIGNED_REQUEST
+from nacre.identity.bodies.ec2 import NEW as NEW_KEY
 from nacre.identity.rules import RULES
 from nacre.identity.service import acting, catalog, credentials, domains, groups, roles, tags, trusts, users
 from nacre.identity.service import endpoint_filter as shown
@@ -96,13 +100,15 @@ def _of(verb: Verb, kind: Kind) -> Verb:
     return lambda caller, *rest: verb(caller, kind, *rest)
 
 
+_APPS, _RULES = "/v3/users/{user_id}/application_credentials", "/v3/users/{user_id}/access_rules"
+_KEYS = "/v3/users/{user_id}/credentials/OS-EC2"
 _MEMBER, _TRUST = "/v3/groups/{id}/users/{user_id}", f"{TRUSTS.address}/{{id}}"
 _TAGS = f"{PROJECTS.address}/{{id}}/tags"
 _IMPLIED = "/v3/roles/{id}/implies/{implied_id}"
 ROUTES = (
     Route("GET", "/", directory.root, PUBLIC),
     Route("GET", "/v3", directory.v3, PUBLIC),
-    Route("POST", "/v3/auth/tokens", auth.issue, PUBLIC, body=bodies.AUTH, status=201),
+    Route("POST", "/v3/auth/tokens", auth.issue, PUBLIC, body=AUTH, status=201),
     Route("GET", "/v3/auth/tokens", auth.show, "identity:validate_token"),
     Route("HEAD", "/v3/auth/tokens", auth.show, "identity:check_token"),
     Route("DELETE", "/v3/auth/tokens", auth.revoke, "identity:revoke_token", status=204),
@@ -165,6 +171,19 @@ ROUTES = (
     Route("DELETE", _TRUST, directory.remover(trusts.delete), "identity:delete_trust", status=204),
     Route("GET", f"{_TRUST}/roles", directory.roles_of_trust, "identity:list_roles_for_trust"),
     Route("GET", f"{_TRUST}/roles/{{role_id}}", directory.role_of_trust, "identity:get_role_for_trust"),
+    Route("GET", _APPS, app_credentials.listed, "identity:list_application_credentials"),
+    Route("POST", _APPS, app_credentials.create, "identity:create_application_credential", NEW_APP_CREDENTIAL, 201),
+    Route("GET", f"{_APPS}/{{id}}", app_credentials.show, "identity:get_application_credential"),
+    Route("DELETE", f"{_APPS}/{{id}}", app_credentials.delete, "identity:delete_application_credential", status=204),
+    Route("GET", _KEYS, ec2.listed, "identity:ec2_list_credentials"),
+    Route("POST", _KEYS, ec2.create, "identity:ec2_create_credential", NEW_KEY, 201),
+    Route("GET", f"{_KEYS}/{{access}}", ec2.show, "identity:ec2_get_credential"),
+    Route("DELETE", f"{_KEYS}/{{access}}", ec2.delete, "identity:ec2_delete_credential", status=204),
+    Route("POST", "/v3/ec2tokens", ec2.token, "identity:ec2tokens_validate", SIGNED_REQUEST),
+    Route("POST", "/v3/s3tokens", ec2.token_of_text, "identity:s3tokens_validate", SIGNED_REQUEST),
+    Route("GET", _RULES, app_credentials.rules, "identity:list_access_rules"),
+    Route("GET", f"{_RULES}/{{id}}", app_credentials.show_rule, "identity:get_access_rule"),
+    Route("DELETE", f"{_RULES}/{{id}}", app_credentials.delete_rule, "identity:delete_access_rule", status=204),
 )  # fmt: skip
 
 _TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict",

@@ -3,6 +3,7 @@ transaction, and every process drops what it remembers at its next request. `ext
 keeps and shows it as it was said.
 """
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -207,12 +208,46 @@ trusts = sa.Table(
     sa.Column("impersonation", sa.Boolean, nullable=False),
     sa.Column("expires_at", sa.DateTime),
     sa.Column("remaining_uses", sa.Integer),                    # None: any number; taken where a token is issued
+    sa.Column("redelegated_trust_id", sa.String(64), index=True),       # the trust that this one passes on
+    sa.Column("redelegation_count", sa.Integer, nullable=False, server_default="0"),    # how many more times it may be passed on
     sa.Column("extra", db.Json),
 )  # fmt: skip
 trust_roles = sa.Table(
     "trust_roles", db.metadata,
     sa.Column("trust_id", sa.String(64), sa.ForeignKey("trusts.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("role_id", sa.String(64), sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
+)  # fmt: skip
+app_credentials = sa.Table(
+    "application_credentials", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("user_id", sa.String(64), sa.ForeignKey("users.id"), nullable=False),
+    sa.Column("project_id", sa.String(64), nullable=False, index=True),
+    sa.Column("description", sa.Text),
+    sa.Column("secret_hash", sa.String(255), nullable=False),
+    sa.Column("unrestricted", sa.Boolean, nullable=False),
+    sa.Column("expires_at", sa.DateTime),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.UniqueConstraint("user_id", "name"),
+)  # fmt: skip
+app_credential_roles = sa.Table(
+    "app_credential_roles", db.metadata,
+    sa.Column("credential_id", sa.String(64), sa.ForeignKey("application_credentials.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("role_id", sa.String(64), primary_key=True),      # stays when the role goes: the credential is worth nothing then, not less
+)  # fmt: skip
+access_rules = sa.Table(
+    "access_rules", db.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.String(64), sa.ForeignKey("users.id"), nullable=False),
+    sa.Column("service", sa.String(64), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False),
+    sa.UniqueConstraint("user_id", "service", "method", "path"),
+)  # fmt: skip
+app_credential_rules = sa.Table(
+    "app_credential_rules", db.metadata,
+    sa.Column("credential_id", sa.String(64), sa.ForeignKey("application_credentials.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("rule_id", sa.String(64), sa.ForeignKey("access_rules.id"), primary_key=True, index=True),
 )  # fmt: skip
 fernet_keys = sa.Table(
     "fernet_keys", db.metadata,
@@ -299,6 +334,32 @@ def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.
     held = {row.role_id for row in conn.execute(direct.union(by_group))}
     found = with_implied(held, inferences(conn)) if held else held
     return list(conn.execute(sa.select(roles).where(roles.c.id.in_(found), roles.c.domain_id.is_(None)).order_by(roles.c.name))) if found else []
+
+
+def given_by(conn: db.Conn, trust_id: str) -> set[str]:
+    """Ids of the roles of a trust."""
+    return {row.role_id for row in conn.execute(sa.select(trust_roles.c.role_id).where(trust_roles.c.trust_id == trust_id))}
+
+
+def standing(conn: db.Conn, trust_id: str, now: datetime) -> list[db.Row]:
+    """A trust with those that it was passed on by, nearest first; none when one of them is gone, over or used up."""
+    line: list[db.Row] = []
+    wanted: str | None = trust_id
+    while wanted is not None:
+        row = by_id(conn, trusts, wanted)
+        if row is None or (row.expires_at is not None and row.expires_at <= now) or (row.remaining_uses is not None and row.remaining_uses <= 0):
+            return []
+        line.append(row)
+        wanted = row.redelegated_trust_id
+    return line
+
+
+def rules_of(conn: db.Conn, credential_id: str) -> list[dict[str, Any]]:
+    """The access rules of an application credential, as they are shown; none: every request is allowed."""
+    query = (sa.select(access_rules.c.id, access_rules.c.service, access_rules.c.method, access_rules.c.path)
+             .join(app_credential_rules, app_credential_rules.c.rule_id == access_rules.c.id)
+             .where(app_credential_rules.c.credential_id == credential_id).order_by(access_rules.c.service, access_rules.c.path))  # fmt: skip
+    return [dict(row._mapping) for row in conn.execute(query)]
 
 
 def scopes_of(conn: db.Conn, user_id: str, scope: str) -> list[str]:

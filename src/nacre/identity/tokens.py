@@ -2,14 +2,18 @@
 
 A token names user, scope, methods and times; what it is *worth* (roles, catalog) is read from the tables when it is used, so it never
 goes stale. Keys live in the database, each wrapped by the master key file, so that several API processes share them; the key with the
-highest number signs, all of them verify, which is what rotation needs.
+highest number signs, all of them verify, which is what rotation needs. Secrets of application credentials that are made here have 512 random
+bits, which nobody tries out: SHA-256 keeps them; those that users think up are kept as passwords are.
 """
 
 import base64
+import hashlib
+import hmac
 import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -17,12 +21,13 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from nacre.core import db
 from nacre.core.cloud import Cloud
-from nacre.identity import tables
+from nacre.core.config import Identity
+from nacre.identity import hashing, tables
 
 
 @dataclass(frozen=True)
 class Token:
-    """`scope`: "" (unscoped), project, domain or system. Times are naive UTC."""
+    """`scope`: "" (unscoped), project, domain, system, trust or application_credential. Times are naive UTC."""
 
     user_id: str
     scope: str
@@ -33,8 +38,21 @@ class Token:
     audit_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Stub:
+    """What a receipt says: which methods a user has shown. Times are naive UTC."""
+
+    user_id: str
+    methods: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+
+
 _Wire = tuple[int, str, str, str, tuple[str, ...], float, float, tuple[str, ...]]
 _decoder = msgspec.msgpack.Decoder(_Wire)
+_StubWire = tuple[int, str, tuple[str, ...], float, float]
+_stub_decoder = msgspec.msgpack.Decoder(_StubWire)
+LONGEST = 1024
 
 
 def audit_id() -> str:
@@ -42,21 +60,49 @@ def audit_id() -> str:
 
 
 def encode(keys: MultiFernet, token: Token) -> str:
-    issued, expires = (moment.replace(tzinfo=UTC).timestamp() for moment in (token.issued_at, token.expires_at))
-    wire = (1, token.user_id, token.scope, token.scope_id, token.methods, issued, expires, token.audit_ids)
+    times = _stamp(token.issued_at), _stamp(token.expires_at)
+    return _signed(keys, (1, token.user_id, token.scope, token.scope_id, token.methods, *times, token.audit_ids))
+
+
+def encode_stub(keys: MultiFernet, stub: Stub) -> str:
+    return _signed(keys, (2, stub.user_id, stub.methods, _stamp(stub.issued_at), _stamp(stub.expires_at)))
+
+
+def _signed(keys: MultiFernet, wire: tuple[Any, ...]) -> str:
     return keys.encrypt(msgspec.msgpack.encode(wire)).rstrip(b"=").decode()
+
+
+def _stamp(moment: datetime) -> float:
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def _moment(stamp: float) -> datetime:
+    return datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None)
 
 
 def decode(keys: MultiFernet, text: str) -> Token | None:
     """The token, or None when it is not one of ours. Expiry is the caller's to look at."""
-    if len(text) > 1024 or not text.isascii():
-        return None
     try:
-        wire = _decoder.decode(keys.decrypt((text + "=" * (-len(text) % 4)).encode()))
+        wire = _decoder.decode(_opened(keys, text))
     except (InvalidToken, msgspec.DecodeError, ValueError):
         return None
-    issued, expires = (datetime.fromtimestamp(moment, UTC).replace(tzinfo=None) for moment in wire[5:7])
-    return Token(wire[1], wire[2], wire[3], wire[4], issued, expires, wire[7])
+    return Token(wire[1], wire[2], wire[3], wire[4], _moment(wire[5]), _moment(wire[6]), wire[7])
+
+
+def decode_stub(keys: MultiFernet, text: str) -> Stub | None:
+    """Likewise of a receipt."""
+    try:
+        wire = _stub_decoder.decode(_opened(keys, text))
+    except (InvalidToken, msgspec.DecodeError, ValueError):
+        return None
+    return Stub(wire[1], wire[2], _moment(wire[3]), _moment(wire[4]))
+
+
+def _opened(keys: MultiFernet, text: str) -> bytes:
+    """Raises InvalidToken, ValueError."""
+    if len(text) > LONGEST or not text.isascii():
+        raise InvalidToken
+    return keys.decrypt((text + "=" * (-len(text) % 4)).encode())
 
 
 def master_key(cloud: Cloud) -> Fernet:
@@ -94,3 +140,22 @@ def fits(cloud: Cloud, conn: db.Conn) -> bool:
     except ValueError:  # no keys
         return True
     return True
+
+
+_MADE_HERE = "sha256:"
+
+
+def new_secret() -> tuple[str, str]:
+    """The secret of an application credential, and what is kept of it."""
+    secret = secrets.token_urlsafe(64)
+    return secret, _MADE_HERE + hashlib.sha256(secret.encode()).hexdigest()
+
+
+def check_secret(how: Identity, stored: str | None, secret: str) -> bool:
+    """Against either kind of hash; who is wrong waits as long as for a password."""
+    if stored is not None and stored.startswith(_MADE_HERE):
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+        if hmac.compare_digest(stored.removeprefix(_MADE_HERE), digest):
+            return True
+        stored = None
+    return hashing.matches(how, stored, secret)

@@ -3,29 +3,41 @@
 from typing import Any
 
 from nacre.core.caller import Caller
-from nacre.core.errors import BadRequest
+from nacre.core.errors import Forbidden
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
 from nacre.identity.api.directory import many
+from nacre.identity.bodies.auth import asked, receipt
 from nacre.identity.service import auth, logins
 from nacre.identity.service.directory import DOMAINS, PROJECTS
+from nacre.identity.service.factors import Receipt
 
 
 def issue(call: Call) -> Reply:
-    caller = logins.issue(call.cloud, call.caller.request_id, bodies.asked(call.body), call.source)
-    return Reply(bodies.token(caller, _catalog(call, caller)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
+    caller = logins.issue(call.cloud, call.caller.request_id, asked(call.body, call.headers.get("openstack-auth-receipt", "")), call.source)
+    if isinstance(caller, Receipt):
+        return Reply(receipt(caller), 401, {"openstack-auth-receipt": caller.text, "vary": "X-Auth-Token"})
+    return Reply(bodies.token(caller, catalog_of(call, caller)), headers={"x-subject-token": caller.token, "vary": "X-Auth-Token"})
 
 
 def show(call: Call) -> Reply:
-    subject = auth.shown(call.caller, _subject(call))
-    return Reply(bodies.token(subject, _catalog(call, subject)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
+    subject = auth.shown(call.caller, _subject(call), knows_rules=_knows_rules(call), expired=call.flag("allow_expired"))
+    return Reply(bodies.token(subject, catalog_of(call, subject)), headers={"x-subject-token": subject.token, "vary": "X-Auth-Token"})
 
 
 def revoke(call: Call) -> None:
     auth.revoke(call.caller, _subject(call))
 
 
-def _catalog(call: Call, subject: Caller) -> list[dict[str, Any]] | None:
+def _knows_rules(call: Call) -> bool:
+    """Whether who asks would keep to access rules (version 1.0 of them)."""
+    try:
+        return float(call.headers.get("openstack-identity-access-rules", "")) >= 1
+    except ValueError:
+        return False
+
+
+def catalog_of(call: Call, subject: Caller) -> list[dict[str, Any]] | None:
     return None if "nocatalog" in call.query else _services(call, subject)
 
 
@@ -34,14 +46,13 @@ def _services(call: Call, subject: Caller) -> list[dict[str, Any]]:
 
 
 def _subject(call: Call) -> str:
-    text = call.headers.get("x-subject-token", "")
-    if not text:
-        raise BadRequest("Expecting to find the token in the header X-Subject-Token.")
-    return text
+    return call.headers.get("x-subject-token", "")
 
 
 def catalog(call: Call) -> dict[str, Any]:
     call.caller.require()
+    if call.caller.project_id is None:
+        raise Forbidden("A project-scoped token is required to produce a service catalog.")
     return {"catalog": _services(call, call.caller), "links": {"self": f"{call.url}/v3/auth/catalog"}}
 
 
@@ -57,5 +68,5 @@ def domains(call: Call) -> dict[str, Any]:
 
 def system(call: Call) -> dict[str, Any]:
     call.caller.require()
-    links = {"self": f"{call.url}/v3/auth/system", "previous": None, "next": None}
+    links = {"self": f"{call.url}/v3/auth/system"}
     return {"system": [{"all": True}] if auth.system_scopes(call.caller) else [], "links": links}

@@ -39,10 +39,15 @@ def one(call: Call, kind: Kind, record: Record) -> Answer:
 
 def many(call: Call, kind: Kind, found: Sequence[Record], *, paged: bool = False) -> Answer:
     """A full page says where the next one is; that may be empty."""
-    address = f"{call.url}{call.request.url.path.removeprefix(call.service.prefix)}"
     full = paged and found and str(len(found)) == call.query.get("limit")
-    links = {"self": address, "previous": None, "next": paging.link(address, call.query, str(found[-1]["id"])) if full else None}
-    return {kind.plural: [bodies.resource(record, call.url, kind) for record in found], "links": links}
+    return collection(call, kind.plural, [bodies.resource(record, call.url, kind) for record in found], str(found[-1]["id"]) if full else "")
+
+
+def collection(call: Call, plural: str, shown: list[Answer], last: str = "") -> Answer:
+    """`last`: the id after which the next page begins."""
+    address = f"{call.url}{call.request.url.path.removeprefix(call.service.prefix)}"
+    links = {"self": address, "previous": None, "next": paging.link(address, call.query, last) if last else None}
+    return {plural: shown, "links": links}
 
 
 def lister(kind: Kind, verb: Callable[[Caller, Mapping[str, str]], list[Record]] | None = None) -> Handler:

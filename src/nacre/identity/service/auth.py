@@ -1,4 +1,4 @@
-"""Tokens: issue, check, revoke.
+"""Tokens: what they are worth, and their end. How they are come by is in `service.login`.
 
 `authenticate` runs at every request of every service. It decodes the token in the process and remembers what the tables said about it
 under the identity epoch of that moment; each request reads the epoch, so a revocation counts at the next request in every process.
@@ -6,7 +6,7 @@ Races: the epoch is read before the tables, so what is remembered may only be ne
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from cryptography.fernet import MultiFernet
 
 from nacre.core import clock, db
-from nacre.core.caller import Caller, System
+from nacre.core.caller import Caller
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Conflict, Forbidden, NotFound, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import directory, endpoint_filter, passwords, tags, trusts
+from nacre.identity.service import directory, endpoint_filter, tags
+from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import DOMAINS, PROJECTS, USERS, Kind, Record
 from nacre.identity.tokens import Token
 
@@ -27,61 +28,48 @@ REMEMBERED = 4096
 
 @dataclass
 class Memory:
-    """What one process remembers of tokens and the catalog, valid while the epoch stays."""
+    """What one process remembers of tokens, application credentials (`service.login`) and the catalog, valid while the epoch stays."""
 
     epoch: int
     keys: MultiFernet
-    callers: dict[str, Caller]
     catalog: list[db.Row]
     restricted: dict[str, set[str]]
+    callers: dict[str, Caller] = field(default_factory=dict)
+    programs: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """An authentication request, decoded. `scope`: None (default project), "unscoped", or (kind, reference)."""
-
-    user: dict[str, Any] | None = None
-    password: str = ""
-    token: str = ""
-    methods: tuple[str, ...] = ()
-    scope: Any = None
-
-
-def authenticate(cloud: Cloud, text: str, request_id: str) -> Caller:
-    """The caller that holds token `text`. Raises Unauthorized."""
+def authenticate(cloud: Cloud, text: str, request_id: str, late: timedelta = timedelta()) -> Caller:
+    """The caller that holds token `text`, for so long after its end. Raises Unauthorized."""
     with cloud.db.read() as conn:
-        memory = _memory(cloud, conn)
+        memory = memory_of(cloud, conn)
         known = memory.callers.get(text)
         if known is None:
             token = tokens.decode(memory.keys, text)
             if token is None:
                 raise Unauthorized
-            known = _caller(cloud, conn, token, text)
+            known = caller_of(cloud, conn, token, text)
             if len(memory.callers) >= REMEMBERED:
                 memory.callers.clear()
             memory.callers[text] = known
-    if known.expires_at is None or known.expires_at <= clock.utcnow():
+    if known.expires_at is None or known.expires_at + late <= clock.utcnow():
         raise Unauthorized
     return known.anew(request_id)
 
 
-def _memory(cloud: Cloud, conn: sa.Connection) -> Memory:
+def memory_of(cloud: Cloud, conn: sa.Connection) -> Memory:
     epoch = tables.epoch(conn)
     memory: Memory | None = cloud.memory.get("identity")
     if memory is None or memory.epoch != epoch:
-        memory = Memory(epoch, tokens.load_keys(cloud, conn), {}, tables.catalog_rows(conn), endpoint_filter.restricted(conn))
+        memory = Memory(epoch, tokens.load_keys(cloud, conn), tables.catalog_rows(conn), endpoint_filter.restricted(conn))
         cloud.memory["identity"] = memory
     return memory
 
 
-def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Caller:
+def caller_of(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Caller:
     """Everything that policy and rendering need to know of a token, or Unauthorized when it is not worth anything any more."""
-    user = tables.by_id(conn, tables.users, token.user_id)
+    user, home = _user(conn, token.user_id)
     gone = conn.execute(sa.select(tables.revoked.c.audit_id).where(tables.revoked.c.audit_id.in_(token.audit_ids))).first()
-    if user is None or not user.enabled or gone is not None or (user.password_changed_at and user.password_changed_at > token.issued_at):
-        raise Unauthorized
-    home = tables.by_id(conn, tables.domains, user.domain_id)
-    if home is None or not home.enabled:
+    if gone is not None or (user.password_changed_at and user.password_changed_at > token.issued_at):
         raise Unauthorized
     caller = Caller(cloud, "", user_id=user.id, user_name=user.name, user_domain_id=home.id, user_domain_name=home.name, methods=token.methods,
                     audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text,
@@ -90,6 +78,8 @@ def _caller(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Calle
         return caller
     if token.scope == "trust":
         return _trusted(conn, caller, token)
+    if token.scope == APPLICATION:
+        return _applied(conn, caller, token)
     granted = tables.roles_on(conn, user.id, token.scope, token.scope_id)
     if not granted:
         raise Unauthorized
@@ -102,24 +92,53 @@ def _with(granted: Sequence[db.Row], **extra: Any) -> dict[str, Any]:
 
 
 def _trusted(conn: sa.Connection, trustee: Caller, token: Token) -> Caller:
-    """Who acts for a trustor: with the roles of the trust, all of which the trustor must still have; in the trustor's name if it says so."""
+    """Who acts for a trustor: with the roles of the trust, all of which the trustor must still have; in the trustor's name if it says so.
+    A trust whose last use was taken for this very token goes on."""
     trust = tables.by_id(conn, tables.trusts, token.scope_id)
     if trust is None or trust.trustee_user_id != trustee.user_id or (trust.expires_at is not None and trust.expires_at <= clock.utcnow()):
         raise Unauthorized
-    trustor = tables.by_id(conn, tables.users, trust.trustor_user_id)
-    home = tables.by_id(conn, tables.domains, trustor.domain_id) if trustor is not None else None
-    if trustor is None or not trustor.enabled or home is None or not home.enabled:
+    passed_on_by = tables.standing(conn, trust.redelegated_trust_id, clock.utcnow()) if trust.redelegated_trust_id else []
+    if trust.redelegated_trust_id and not passed_on_by:
         raise Unauthorized
+    for between in passed_on_by:
+        _user(conn, between.trustee_user_id)
+        _user(conn, between.trustor_user_id)
+    trustor, home = _user(conn, trust.trustor_user_id)
     named = {"user_id": trustor.id, "user_name": trustor.name, "user_domain_id": home.id, "user_domain_name": home.name}
     acting = replace(trustee, **named) if trust.impersonation else trustee
     shown = {"id": trust.id, "impersonation": trust.impersonation, "trustor_user": {"id": trustor.id}, "trustee_user": {"id": trust.trustee_user_id}}
     if trust.project_id is None:
         return replace(acting, extra={**acting.extra, "roles": [], "trust": shown})
-    given = {row.role_id for row in conn.execute(sa.select(tables.trust_roles).where(tables.trust_roles.c.trust_id == trust.id))}
+    given = tables.with_implied(tables.given_by(conn, trust.id), tables.inferences(conn))
     held = {row.id: row for row in tables.roles_on(conn, trustor.id, "project", trust.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
-    return replace(acting, **_with([held[role_id] for role_id in given], **acting.extra, trust=shown), **_scope(conn, "project", trust.project_id))
+    named_roles = sorted((held[role_id] for role_id in given), key=lambda role: str(role.name))
+    return replace(acting, **_with(named_roles, **acting.extra, trust=shown), **_scope(conn, "project", trust.project_id))
+
+
+def _user(conn: sa.Connection, user_id: str) -> tuple[db.Row, db.Row]:
+    """Who may act, and the domain. Raises Unauthorized."""
+    user = tables.by_id(conn, tables.users, user_id)
+    home = tables.by_id(conn, tables.domains, user.domain_id) if user is not None and user.enabled else None
+    if user is None or home is None or not home.enabled:
+        raise Unauthorized
+    return user, home
+
+
+def _applied(conn: sa.Connection, user: Caller, token: Token) -> Caller:
+    """A program with an application credential of the user's: with its roles, all of which the user must still have."""
+    row = tables.by_id(conn, tables.app_credentials, token.scope_id)
+    if row is None or row.user_id != user.user_id or (row.expires_at is not None and row.expires_at <= clock.utcnow()):
+        raise Unauthorized
+    chosen = conn.execute(sa.select(tables.app_credential_roles.c.role_id).where(tables.app_credential_roles.c.credential_id == row.id))
+    given, held = {one.role_id for one in chosen}, {one.id: one for one in tables.roles_on(conn, row.user_id, "project", row.project_id)}
+    if not given or not given <= set(held):
+        raise Unauthorized
+    rules = tables.rules_of(conn, row.id)
+    shown = {"id": row.id, "name": row.name, "restricted": not row.unrestricted, **({"access_rules": rules} if rules else {})}
+    named = sorted((held[role_id] for role_id in given), key=lambda role: str(role.name))
+    return replace(user, **_with(named, **user.extra, **{APPLICATION: shown}), **_scope(conn, "project", row.project_id))
 
 
 def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
@@ -137,85 +156,18 @@ def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
     return {"project_id": project.id, "project_name": project.name, "project_domain_id": domain.id, "project_domain_name": domain.name}
 
 
-def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller:
-    """A new token for who proves to be a user. Raises Unauthorized, BadRequest, NotFound (token, trust), Forbidden."""
-    with cloud.db.read() as conn:
-        memory = _memory(cloud, conn)
-        if asked.token:
-            before = _held(cloud, asked.token, request_id)
-            if "trust" in before.extra:
-                raise Forbidden("A token of a trust cannot be used to get another.", kind="ForbiddenAction")
-            user = tables.by_id(conn, tables.users, before.user_id)
-            methods = tuple(dict.fromkeys((*before.methods, *asked.methods)))
-            audit: tuple[str, ...] = (tokens.audit_id(), before.audit_ids[-1])
-            expires = before.expires_at
-        else:
-            user = find_user(conn, asked.user or {})
-            methods, audit, expires = asked.methods, (tokens.audit_id(),), None
-    if not asked.token:
-        user = passwords.prove(cloud, user, asked.password)
-    if user is None:
-        raise Unauthorized
-    now = clock.utcnow()
-    with cloud.db.read() as conn:
-        scope, scope_id = _wanted_scope(conn, user, asked.scope)
-    ends = [expires or now + timedelta(seconds=cloud.config.token.expiration)]
-    if scope == "trust":
-        with cloud.db.write(System(request_id, user.id)) as tx:
-            ends += [end for end in [trusts.use(tx, scope_id, user.id)] if end is not None]
-    token = Token(user.id, scope, scope_id, methods, now, min(ends), audit)
-    with cloud.db.read() as conn:
-        return replace(_caller(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
-
-
-def _held(cloud: Cloud, text: str, request_id: str) -> Caller:
-    """Raises NotFound for a token that is not worth anything, as upstream says it."""
+def shown(caller: Caller, text: str, *, knows_rules: bool = True, expired: bool = False) -> Caller:
+    """The token in X-Subject-Token, for a caller who may see it; one with access rules only to who `knows_rules`; one that is over for a while
+    to who asks for such. Raises NotFound, Forbidden."""
+    late = timedelta(seconds=caller.cloud.config.token.allow_expired_window) if expired else timedelta()
     try:
-        return authenticate(cloud, text, request_id)
+        subject = authenticate(caller.cloud, text, caller.request_id, late)
     except Unauthorized as error:
-        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
-
-
-def find_user(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
-    if reference.get("id"):
-        return tables.by_id(conn, tables.users, reference["id"])
-    domain = find_domain(conn, reference.get("domain") or {})
-    return tables.named(conn, tables.users, reference.get("name", ""), domain.id) if domain is not None else None
-
-
-def find_domain(conn: sa.Connection, reference: dict[str, Any]) -> db.Row | None:
-    if reference.get("id"):
-        return tables.by_id(conn, tables.domains, reference["id"])
-    return tables.named(conn, tables.domains, reference.get("name", ""))
-
-
-def _wanted_scope(conn: sa.Connection, user: db.Row, scope: Any) -> tuple[str, str]:
-    if scope is None and user.default_project_id and tables.roles_on(conn, user.id, "project", user.default_project_id):
-        return "project", user.default_project_id
-    if scope is None or scope == "unscoped":
-        return "", ""
-    kind, reference = scope
-    if kind == "system":
-        return "system", "all"
-    if kind == "trust":
-        return "trust", str(reference["id"])
-    if kind == "domain":
-        found = find_domain(conn, reference)
-    elif reference.get("id"):
-        found = tables.by_id(conn, tables.projects, reference["id"])
-    else:
-        domain = find_domain(conn, reference.get("domain") or {})
-        found = tables.named(conn, tables.projects, reference.get("name", ""), domain.id) if domain is not None else None
-    if found is None:
-        raise Unauthorized
-    return kind, str(found.id)
-
-
-def shown(caller: Caller, text: str) -> Caller:
-    """The token in X-Subject-Token, for a caller who may see it; one that is not worth anything is missing to everybody, as upstream says it.
-    Raises NotFound, Forbidden."""
-    subject = _held(caller.cloud, text, caller.request_id)
+        caller.require({"target.token.user_id": None})
+        raise NotFound("Failed to validate token" if text else "No token in the request", kind="TokenNotFound") from error
     caller.require({"target.token.user_id": subject.user_id})
+    if not knows_rules and subject.extra.get(APPLICATION, {}).get("access_rules"):
+        raise NotFound("Failed to validate token", kind="TokenNotFound")
     return subject
 
 
@@ -231,7 +183,7 @@ def revoke(caller: Caller, text: str) -> None:
 def catalog(cloud: Cloud, project_id: str | None) -> list[db.Row]:
     """What the catalog shows to a project: what it was given if it was given some."""
     with cloud.db.read() as conn:
-        memory = _memory(cloud, conn)
+        memory = memory_of(cloud, conn)
     given = memory.restricted.get(project_id or "")
     if given is None:
         return memory.catalog if project_id is None or cloud.config.endpoint_filter.return_all_endpoints_if_no_filter else []
@@ -264,7 +216,7 @@ def acting(cloud: Cloud, user: str, scope: str, reference: str) -> Caller:
         now = clock.utcnow()
         token = Token(user_id, scope, scope_id, (), now, now + timedelta(hours=1), ())
         try:
-            return _caller(cloud, conn, token, "")
+            return caller_of(cloud, conn, token, "")
         except Unauthorized:
             where = f"in {scope} {reference}" if reference else f"with scope {scope or 'none'}"
             raise NotFound(f"{user} would get no token {where}: there is no role, or something is disabled.") from None

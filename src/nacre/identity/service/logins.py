@@ -20,26 +20,40 @@ from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from nacre.identity import tables
-from nacre.identity.service import auth
-from nacre.identity.service.auth import Asked
+from nacre.identity.service import login
+from nacre.identity.service.factors import Receipt
+from nacre.identity.service.login import Asked
 from nacre.identity.service.passwords import Refused
 
 WINDOW = timedelta(minutes=1)
-_COUNTED = ("user", "password", "locked")
+_COUNTED = ("user", "password", "passcode", "secret", "locked")
 T = TypeVar("T")
 
 
-def issue(cloud: Cloud, request_id: str, asked: Asked, address: str) -> Caller:
-    """A new token. Raises Unauthorized, BadRequest, TooManyRequests."""
-    about: dict[str, Any] = {"address": address, "methods": list(asked.methods)}
-    with cloud.db.read() as conn:
-        user = auth.find_user(conn, asked.user) if asked.user else None
-    name = user.id if user is not None else json.dumps(asked.user, default=str, sort_keys=True) if asked.user else ""
-    caller = attempt(cloud, request_id, (name, address), about, lambda: auth.issue(cloud, request_id, asked))
+def issue(cloud: Cloud, request_id: str, asked: Asked, address: str) -> Caller | Receipt:
+    """A new token, or a receipt for who has to show more. Raises Unauthorized, BadRequest, Forbidden, TooManyRequests."""
+    about: dict[str, Any] = {"address": address, "methods": list(asked.said)}
+    name = _named(cloud, asked)
+    caller = attempt(cloud, request_id, (name, address), about, lambda: login.issue(cloud, request_id, asked))
+    if isinstance(caller, Receipt):
+        return caller
     scope = next(((kind, value) for kind, value in (("project", caller.project_id), ("domain", caller.domain_id), ("system", caller.system_scope))
                   if value), ("", ""))  # fmt: skip
     succeeded(cloud, request_id, str(caller.user_id), (name, address), {**about, "scope": scope[0], "scope_id": scope[1]})
     return caller
+
+
+def _named(cloud: Cloud, asked: Asked) -> str:
+    """Who is said to log in: a user by id however it was named, or an application credential; nobody by a token."""
+    for method, said in asked.said.items():
+        if method != "token" and "user" in said:
+            with cloud.db.read() as conn:
+                user = login.find_user(conn, said["user"])
+            known = {name: value for name, value in said["user"].items() if name in ("id", "name", "domain")}
+            return str(user.id) if user is not None else json.dumps(known, default=str, sort_keys=True)
+        if method != "token" and said.get("id"):
+            return str(said["id"])
+    return ""
 
 
 def attempt(cloud: Cloud, request_id: str, who: tuple[str, str], about: dict[str, Any], verb: Callable[[], T]) -> T:

@@ -127,7 +127,7 @@ def remove(tx: db.Tx, cloud: Cloud, project_id: str) -> None:
     for table in (tables.assignments, tables.group_assignments):
         for scope in ("project", "under-project"):
             tx.delete(table, scope=scope, scope_id=project_id)
-    for table in (tables.credentials, tables.trusts, tables.limits):
+    for table in (tables.credentials, tables.trusts, tables.limits, tables.app_credentials):
         tx.delete(table, project_id=project_id)
     tx.update(tables.users, {"default_project_id": project_id}, default_project_id=None)
     for forget in cloud.project_deleted:

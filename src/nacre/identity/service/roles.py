@@ -14,7 +14,7 @@ from nacre.core import db, journal
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Forbidden, NotFound
 from nacre.identity import tables
-from nacre.identity.service import directory
+from nacre.identity.service import app_credentials, directory
 from nacre.identity.service.directory import DOMAINS, GROUPS, PROJECTS, ROLES, USERS, Kind, Record, Wanted
 
 _TABLES = {"user": tables.assignments, "group": tables.group_assignments}
@@ -135,6 +135,8 @@ def revoke(caller: Caller, on: Grants, role_id: str) -> None:
         _permit(tx, caller, on, role_id)
         if not tx.delete(on.table, **on.key, role_id=role_id):
             raise _not_granted(on, role_id)
+        if (on.actor, on.scope) == ("user", "project"):
+            app_credentials.forget(tx, on.actor_id, on.scope_id)
         _changed(tx, on, "revoke", role_id)
 
 

@@ -21,7 +21,7 @@ def create(caller: Caller, wanted: Wanted) -> Record:
     with caller.write() as tx:
         _default_project(tx, said)
         said["domain_id"] = directory.domain_of(tx, caller, wanted)
-        return directory.insert(tx, USERS, {"enabled": True, **said})
+        return directory.insert(tx, USERS, {"enabled": True, **said, **_options(said, {})})
 
 
 def _seen(caller: Caller) -> dict[str, Any]:
@@ -55,6 +55,17 @@ def _as_is(caller: Caller, user: Record) -> Record:
     return {**user, "enabled": user["enabled"] and not passwords.idle(caller.cloud.config.security_compliance, user)}
 
 
+def _options(said: Wanted, before: Record) -> dict[str, Any]:
+    """Those that are said, beside those there are; None takes one back. Raises BadRequest."""
+    if "options" not in said:
+        return {}
+    rules = said["options"].get("multi_factor_auth_rules") or []
+    if any(len(set(rule)) < len(rule) for rule in rules) or len({tuple(rule) for rule in rules}) < len(rules):
+        raise BadRequest("Invalid input for field/attribute multi_factor_auth_rules. No method is there twice, and no rule.", kind="ValidationError")
+    whole = {**(before.get("options") or {}), **said["options"]}
+    return {"options": {name: value for name, value in whole.items() if value is not None}}
+
+
 def _default_project(tx: db.Tx, said: Mapping[str, Any]) -> None:
     project_id = said.get("default_project_id")
     if tables.by_id(tx, tables.domains, project_id) is not None:
@@ -74,7 +85,7 @@ def update(caller: Caller, user_id: str, wanted: Wanted) -> Record:
         if "password_hash" in said:
             said |= {"password_changed_at": tx.now, "login_failures": 0}
             passwords.keep(tx, caller.cloud, user_id, before["password_hash"])
-        return _as_is(caller, directory.update(tx, USERS, before, said))
+        return _as_is(caller, directory.update(tx, USERS, before, {**said, **_options(said, before)}))
 
 
 def change_password(caller: Caller, user_id: str, old_and_new: tuple[str, str], address: str) -> None:
@@ -105,7 +116,7 @@ def delete(caller: Caller, user_id: str) -> None:
 
 
 def remove(tx: db.Tx, user_id: str) -> None:
-    for table in (tables.assignments, tables.credentials):
+    for table in (tables.assignments, tables.credentials, tables.app_credentials, tables.access_rules):
         tx.delete(table, user_id=user_id)
     for side in ("trustor_user_id", "trustee_user_id"):
         tx.delete(tables.trusts, **{side: user_id})

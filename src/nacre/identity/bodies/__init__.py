@@ -11,58 +11,8 @@ import msgspec
 
 from nacre.core import db
 from nacre.core.caller import Caller
-from nacre.core.errors import BadRequest
 from nacre.core.versions import UNSET, Body, UnsetType, Version
-from nacre.identity.service.auth import Asked
 from nacre.identity.service.directory import Kind, Record
-
-
-class Auth:
-    identity: dict[str, Any]
-    scope: dict[str, Any] | str | msgspec.UnsetType | None = msgspec.UNSET
-
-
-AUTH = Body("auth", Auth)
-
-
-def asked(body: Auth) -> Asked:
-    """An authentication request in domain words. Raises BadRequest naming what is wrong."""
-    methods = body.identity.get("methods")
-    if not isinstance(methods, list) or not methods or not all(isinstance(method, str) for method in methods):
-        raise BadRequest("Expecting to find methods in identity. The server could not comply with the request since it is malformed.")
-    unknown = [method for method in methods if method not in ("password", "token")]
-    if unknown:
-        raise BadRequest(f"Authentication method {unknown[0]} is not supported.")
-    scope = _scope(body.scope) if body.scope is not msgspec.UNSET else None
-    if "token" in methods:
-        return Asked(token=str(_part(body.identity, "token", "id")), methods=tuple(methods), scope=scope)
-    user = _part(body.identity, "password", "user")
-    if not isinstance(user, dict) or not isinstance(user.get("password"), str):
-        raise BadRequest("Expecting to find password in user. The server could not comply with the request since it is malformed.")
-    if not user.get("id") and not (user.get("name") and isinstance(user.get("domain"), dict)):
-        raise BadRequest("Expecting to find domain in user. The server could not comply with the request since it is malformed.")
-    return Asked(user=user, password=user["password"], methods=tuple(methods), scope=scope)
-
-
-def _part(identity: Mapping[str, Any], method: str, name: str) -> Any:
-    part = identity.get(method)
-    if not isinstance(part, dict) or name not in part:
-        raise BadRequest(f"Expecting to find {name} in {method}. The server could not comply with the request since it is malformed.")
-    return part[name]
-
-
-def _scope(scope: Any) -> Any:
-    if scope == "unscoped" or (isinstance(scope, dict) and "unscoped" in scope):
-        return "unscoped"
-    if isinstance(scope, dict) and len(scope) == 1:
-        kind, reference = next(iter(scope.items()))
-        if kind == "system" and reference == {"all": True}:
-            return "system", {}
-        if kind == "OS-TRUST:trust" and isinstance(reference, dict) and isinstance(reference.get("id"), str):
-            return "trust", reference
-        if kind in ("project", "domain") and isinstance(reference, dict) and (reference.get("id") or reference.get("name")):
-            return kind, reference
-    raise BadRequest("Invalid input for field/attribute scope. One of project, domain, system or unscoped is expected.")
 
 
 def when(moment: datetime | None) -> str | None:
@@ -92,6 +42,8 @@ def token(caller: Caller, catalog: Sequence[Mapping[str, Any]] | None) -> dict[s
         shown["system"] = {"all": True}
     if "trust" in caller.extra:
         shown["OS-TRUST:trust"] = caller.extra["trust"]
+    if "application_credential" in caller.extra:
+        shown["application_credential"] = caller.extra["application_credential"]
     if caller.roles:
         shown["roles"] = list(caller.extra["roles"])
         if catalog is not None:
@@ -114,7 +66,7 @@ _HIDDEN = ("password", "login_")
 _ALSO: Mapping[str, Mapping[str, Any]] = {
     "domain": {"tags": []},
     "project": {"is_domain": False, "tags": []},
-    "trust": {"deleted_at": None, "redelegation_count": 0},
+    "trust": {"deleted_at": None},
 }
 
 
@@ -194,13 +146,15 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class UserOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """None takes an option back."""
+
     ignore_change_password_upon_first_use: bool | UnsetType | None = UNSET
     ignore_password_expiry: bool | UnsetType | None = UNSET
     ignore_lockout_failure_attempts: bool | UnsetType | None = UNSET
     ignore_user_inactivity: bool | UnsetType | None = UNSET
     lock_password: bool | UnsetType | None = UNSET
     multi_factor_auth_enabled: bool | UnsetType | None = UNSET
-    multi_factor_auth_rules: list[list[str]] | UnsetType | None = UNSET
+    multi_factor_auth_rules: list[Annotated[list[str], msgspec.Meta(min_length=1)]] | UnsetType | None = UNSET
 
 
 class DomainChange(msgspec.Struct, kw_only=True):
@@ -323,16 +277,21 @@ class NewCredential(CredentialChange, kw_only=True):
     blob: Text
 
 
+class RoleReference(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    id: Id | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+
+
 class NewTrust(msgspec.Struct, kw_only=True):
     trustor_user_id: Id
     trustee_user_id: Id
     impersonation: bool
     project_id: Id | UnsetType | None = UNSET
-    roles: list[dict[str, str]] | UnsetType = UNSET
+    roles: list[RoleReference] | UnsetType = UNSET
     expires_at: str | UnsetType | None = UNSET
     remaining_uses: Annotated[int, msgspec.Meta(ge=1)] | UnsetType | None = UNSET
     allow_redelegation: bool | UnsetType | None = UNSET
-    redelegation_count: int | UnsetType | None = UNSET
+    redelegation_count: Annotated[int, msgspec.Meta(ge=0)] | UnsetType | None = UNSET
 
 
 Limit = Annotated[int, msgspec.Meta(ge=-1, le=0x7FFFFFFF)]
