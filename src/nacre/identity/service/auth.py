@@ -156,15 +156,22 @@ def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
     return {"project_id": project.id, "project_name": project.name, "project_domain_id": domain.id, "project_domain_name": domain.name}
 
 
+def held(cloud: Cloud, text: str, request_id: str, late: timedelta = timedelta()) -> Caller:
+    """The same for a token that is given as data: one that is not worth anything is missing, to everybody. Raises NotFound."""
+    try:
+        return authenticate(cloud, text, request_id, late)
+    except Unauthorized as error:
+        raise NotFound("Failed to validate token", kind="TokenNotFound") from error
+
+
 def shown(caller: Caller, text: str, *, knows_rules: bool = True, expired: bool = False) -> Caller:
     """The token in X-Subject-Token, for a caller who may see it; one with access rules only to who `knows_rules`; one that is over for a while
     to who asks for such. Raises NotFound, Forbidden."""
-    late = timedelta(seconds=caller.cloud.config.token.allow_expired_window) if expired else timedelta()
-    try:
-        subject = authenticate(caller.cloud, text, caller.request_id, late)
-    except Unauthorized as error:
+    if not text:
         caller.require({"target.token.user_id": None})
-        raise NotFound("Failed to validate token" if text else "No token in the request", kind="TokenNotFound") from error
+        raise NotFound("No token in the request", kind="TokenNotFound")
+    late = timedelta(seconds=caller.cloud.config.token.allow_expired_window) if expired else timedelta()
+    subject = held(caller.cloud, text, caller.request_id, late)
     caller.require({"target.token.user_id": subject.user_id})
     if not knows_rules and subject.extra.get(APPLICATION, {}).get("access_rules"):
         raise NotFound("Failed to validate token", kind="TokenNotFound")

@@ -19,7 +19,7 @@ from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, Unauthorized
 from nacre.identity import tables, tokens
 from nacre.identity.service import factors, passwords, trusts
-from nacre.identity.service.auth import REMEMBERED, authenticate, caller_of, memory_of
+from nacre.identity.service.auth import REMEMBERED, caller_of, held, memory_of
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.factors import Receipt
 from nacre.identity.service.passwords import Refused
@@ -133,7 +133,7 @@ def _by_totp(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
 
 def _by_token(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
     """Who came by a delegation stays within it. Raises Forbidden."""
-    before = authenticate(cloud, said["id"], request_id)
+    before = held(cloud, said["id"], request_id)
     if "trust" in before.extra:
         raise Forbidden("Using trust-scoped token to create another token. Create a new trust-scoped token instead", kind="ForbiddenAction")
     if before.system_scope and isinstance(scope, tuple) and scope[0] in ("project", "domain"):

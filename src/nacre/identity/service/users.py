@@ -15,13 +15,14 @@ def create(caller: Caller, wanted: Wanted) -> Record:
     """Raises Conflict, NotFound (domain, default project)."""
     home = wanted.get("domain_id") or caller.domain_id or caller.project_domain_id or directory.DEFAULT_DOMAIN
     caller.require(USERS.target({**wanted, "domain_id": home}))
+    _check_factors(wanted)
     said = _hashed(caller, wanted, wanted.get("options") or {})
     if said.get("enabled", True):
         said |= _seen(caller)
     with caller.write() as tx:
         _default_project(tx, said)
         said["domain_id"] = directory.domain_of(tx, caller, wanted)
-        return directory.insert(tx, USERS, {"enabled": True, **said, **_options(said, {})})
+        return directory.insert(tx, USERS, {"enabled": True, **said})
 
 
 def _seen(caller: Caller) -> dict[str, Any]:
@@ -55,15 +56,11 @@ def _as_is(caller: Caller, user: Record) -> Record:
     return {**user, "enabled": user["enabled"] and not passwords.idle(caller.cloud.config.security_compliance, user)}
 
 
-def _options(said: Wanted, before: Record) -> dict[str, Any]:
-    """Those that are said, beside those there are; None takes one back. Raises BadRequest."""
-    if "options" not in said:
-        return {}
-    rules = said["options"].get("multi_factor_auth_rules") or []
+def _check_factors(said: Mapping[str, Any]) -> None:
+    """Raises BadRequest."""
+    rules = (said.get("options") or {}).get("multi_factor_auth_rules") or []
     if any(len(set(rule)) < len(rule) for rule in rules) or len({tuple(rule) for rule in rules}) < len(rules):
         raise BadRequest("Invalid input for field/attribute multi_factor_auth_rules. No method is there twice, and no rule.", kind="ValidationError")
-    whole = {**(before.get("options") or {}), **said["options"]}
-    return {"options": {name: value for name, value in whole.items() if value is not None}}
 
 
 def _default_project(tx: db.Tx, said: Mapping[str, Any]) -> None:
@@ -76,6 +73,7 @@ def update(caller: Caller, user_id: str, wanted: Wanted) -> Record:
     """Tokens from before a change of the password or from a user that is disabled count no more. Raises Conflict, BadRequest."""
     with caller.read() as conn:
         before = directory.load(conn, caller, USERS, user_id)
+    _check_factors(wanted)
     said = _hashed(caller, wanted, {**(before["options"] or {}), **(wanted.get("options") or {})})
     if wanted.get("enabled"):
         said |= _seen(caller)
@@ -85,7 +83,7 @@ def update(caller: Caller, user_id: str, wanted: Wanted) -> Record:
         if "password_hash" in said:
             said |= {"password_changed_at": tx.now, "login_failures": 0}
             passwords.keep(tx, caller.cloud, user_id, before["password_hash"])
-        return _as_is(caller, directory.update(tx, USERS, before, {**said, **_options(said, before)}))
+        return _as_is(caller, directory.update(tx, USERS, before, said))
 
 
 def change_password(caller: Caller, user_id: str, old_and_new: tuple[str, str], address: str) -> None:
