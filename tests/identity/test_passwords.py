@@ -117,6 +117,15 @@ def test_a_password_is_as_the_operator_wants(admin: httpx.Client, running: Runni
         assert change(running, user, "abc1", "abc2").status_code == 204
 
 
+def test_who_chooses_a_password_is_told_its_form(running: Running) -> None:
+    at, rules = f"{V3}/domains/default/config/security_compliance", {"password_regex": ".{4,}", "password_regex_description": "four characters"}
+    with ruled(running, **rules), running.http("demo") as demo:
+        assert demo.get(at).json()["config"] == {"security_compliance": rules}
+        assert demo.get(f"{at}/password_regex").json()["config"] == {"password_regex": ".{4,}"}
+        for wrong in (f"{at}/lockout_failure_attempts", at.replace("default", "other")):
+            assert demo.get(wrong).status_code == 403
+
+
 def test_a_locked_password_is_an_administrators(admin: httpx.Client, running: Running) -> None:
     user = person(admin, "kept", options={"lock_password": True})
     refused = change(running, user, "first", "second")
@@ -206,7 +215,7 @@ def test_every_login_is_in_the_journal_and_no_secret(admin: httpx.Client, runnin
 def test_who_fails_too_often_waits(tmp_path: Path, fresh_database: Callable[[], str]) -> None:
     with started(tmp_path / "cloud", Config(nacre=Nacre(failed_logins_per_minute=4)), fresh_database()) as running, running.http() as admin:
         user, other = person(admin, "victim"), person(admin, "other")
-        assert [login(running, user, "guess").status_code for _ in range(5)] == [401] * 4 + [429]
+        assert [login(running, user, f"guess-{number}").status_code for number in range(5)] == [401] * 4 + [429]
         refused = login(running, user, "first")
         assert refused.status_code == 429 and 0 < int(refused.headers["retry-after"]) <= 60
         assert refused.json()["error"]["title"] == "Too Many Requests"
@@ -214,7 +223,7 @@ def test_who_fails_too_often_waits(tmp_path: Path, fresh_database: Callable[[], 
         assert httpx.post(f"{running.url}{V3}/auth/tokens", json={"auth": {"identity": by_name}}).status_code == 429
         assert change(running, user, "first", "second").status_code == 429
         assert login(running, other, "first").status_code == 201, "others do not wait"
-        nobody = [login(running, {"id": "nobody"}, "guess").status_code for _ in range(5)]
+        nobody = [login(running, {"id": "nobody"}, f"guess-{number}").status_code for number in range(5)]
         assert nobody == [401] * 4 + [429], "nor does it tell whether there is such a user"
         with running.cloud.db.write(System("req-clock")) as tx:
             tx.execute(tables.failed_logins.update().values(since=clock.utcnow() - timedelta(minutes=1)))

@@ -11,6 +11,8 @@ from nacre.core.config import Home
 def check(home: Home, question: dict[str, Any], *, as_json: bool) -> int:
     """0 when it is allowed, 1 when it is refused. Raises Trouble."""
     found = ask(home, "policy", question)
+    for step in found["steps"]:
+        step["where"] = step["where"].replace(str(home.reach), str(home.path))
     print(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
     return 0 if found["allowed"] else 1
 

@@ -38,6 +38,7 @@ RULES: dict[str, str] = {
     "identity:list_domains": f"{_READER} or (role:reader and domain_id:%(target.domain.id)s)",
     "identity:get_domain": f"{_READER} or token.domain.id:%(target.domain.id)s or token.project.domain.id:%(target.domain.id)s",
     **{f"identity:{verb}_domain": _ADMIN for verb in ("create", "update", "delete")},
+    "identity:get_security_compliance_domain_config": "",
     "identity:list_projects": f"{_READER} or (role:reader and domain_id:%(target.domain_id)s)",
     "identity:get_project": f"{_READER} or (role:reader and domain_id:%(target.project.domain_id)s) or project_id:%(target.project.id)s",
     **{f"identity:{rule}": f"{_READER} or (role:reader and domain_id:%(target.project.domain_id)s) or project_id:%(target.project.id)s"

@@ -7,7 +7,7 @@ from nacre.core import paging
 from nacre.core.caller import Caller
 from nacre.core.http import Call, Reply
 from nacre.identity import bodies
-from nacre.identity.service import acting, directory, groups, projects, roles, tags, trusts, users
+from nacre.identity.service import acting, directory, groups, passwords, projects, roles, tags, trusts, users
 from nacre.identity.service.directory import GROUPS, PROJECTS, ROLES, USERS, Kind, Record
 from nacre.identity.service.trusts import TRUSTS
 
@@ -122,6 +122,10 @@ def groups_of_user(call: Call) -> Answer:
 
 def change_password(call: Call) -> None:
     users.change_password(call.caller, call.path["id"], (call.body["original_password"], call.body["password"]), call.source)
+
+
+def password_rules(call: Call) -> Answer:
+    return {"config": passwords.told(call.caller, call.path["id"], call.path.get("option", ""))}
 
 
 def users_of_group(call: Call) -> Answer:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,6 +26,20 @@ from nacre.identity.service.factors import Receipt
 from nacre.identity.service.login import Asked
 from nacre.identity.service.passwords import Refused
 
+
+@dataclass(frozen=True)
+class Who:
+    """Who tries: as it was named (empty where no user is: a token), from where, and the id of the user if there is one."""
+
+    name: str
+    address: str
+    user_id: str | None
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps((self.user_id or self.name, self.address)).encode()).hexdigest()
+
+
 WINDOW = timedelta(minutes=1)
 _COUNTED = ("user", "password", "passcode", "secret", "locked")
 T = TypeVar("T")
@@ -33,43 +48,42 @@ T = TypeVar("T")
 def issue(cloud: Cloud, request_id: str, asked: Asked, address: str) -> Caller | Receipt:
     """A new token, or a receipt for who has to show more. Raises Unauthorized, BadRequest, Forbidden, TooManyRequests."""
     about: dict[str, Any] = {"address": address, "methods": list(asked.said)}
-    name = _named(cloud, asked)
-    caller = attempt(cloud, request_id, (name, address), about, lambda: login.issue(cloud, request_id, asked))
+    who = _who(cloud, asked, address)
+    caller = attempt(cloud, request_id, who, about, lambda: login.issue(cloud, request_id, asked))
     if isinstance(caller, Receipt):
         return caller
     scope = next(((kind, value) for kind, value in (("project", caller.project_id), ("domain", caller.domain_id), ("system", caller.system_scope))
                   if value), ("", ""))  # fmt: skip
-    succeeded(cloud, request_id, str(caller.user_id), (name, address), {**about, "scope": scope[0], "scope_id": scope[1]})
+    succeeded(cloud, request_id, str(caller.user_id), who, {**about, "scope": scope[0], "scope_id": scope[1]})
     return caller
 
 
-def _named(cloud: Cloud, asked: Asked) -> str:
-    """Who is said to log in: a user by id however it was named, or an application credential; nobody by a token."""
+def _who(cloud: Cloud, asked: Asked, address: str) -> Who:
+    """A user, or an application credential by its id."""
     for method, said in asked.said.items():
         if method != "token" and "user" in said:
             with cloud.db.read() as conn:
                 user = login.find_user(conn, said["user"])
-            known = {name: value for name, value in said["user"].items() if name in ("id", "name", "domain")}
-            return str(user.id) if user is not None else json.dumps(known, default=str, sort_keys=True)
+            named = {part: said["user"].get(part) for part in ("id", "name", "domain")}
+            return Who(json.dumps(named, default=str, sort_keys=True), address, user.id if user is not None else None)
         if method != "token" and said.get("id"):
-            return str(said["id"])
-    return ""
+            return Who(str(said["id"]), address, None)
+    return Who("", address, None)
 
 
-def attempt(cloud: Cloud, request_id: str, who: tuple[str, str], about: dict[str, Any], verb: Callable[[], T]) -> T:
-    """`verb()`, unless `who` (user, address) has failed too often. Raises TooManyRequests, and what the verb raises."""
-    key = _key(who)
-    if who[0]:
-        _wait(cloud, key)
+def attempt(cloud: Cloud, request_id: str, who: Who, about: dict[str, Any], verb: Callable[[], T]) -> T:
+    """`verb()`, unless who tries has failed too often. Raises TooManyRequests, and what the verb raises."""
+    if who.name:
+        _wait(cloud, who.key)
     try:
         return verb()
     except (Unauthorized, NotFound, Forbidden) as error:
         reason = "scope" if isinstance(error, Unauthorized) else error.name
-        refused = error if isinstance(error, Refused) else Refused(reason, who[0] or None)
+        refused = error if isinstance(error, Refused) else Refused(reason, who.user_id)
         with cloud.db.write(System(request_id, refused.user_id)) as tx:
             journal.changed(tx, "authentication", refused.user_id or "unknown", "refuse", values={**about, "reason": refused.reason})
-            if refused.reason in _COUNTED and who[0]:
-                _count(tx, key)
+            if refused.reason in _COUNTED and who.name:
+                _count(tx, who.key)
             if refused.reason == "password" and cloud.config.security_compliance.lockout_failure_attempts is not None:
                 _one_more(tx, str(refused.user_id), timedelta(seconds=cloud.config.security_compliance.lockout_duration))
         raise
@@ -81,10 +95,6 @@ def _one_more(tx: db.Tx, user_id: str, memory: timedelta) -> None:
     if user is not None:
         recent = user.login_failed_at is not None and user.login_failed_at + memory > tx.now
         tx.update(tables.users, {"id": user_id}, login_failures=user.login_failures + 1 if recent else 1, login_failed_at=tx.now)
-
-
-def _key(who: tuple[str, str]) -> str:
-    return hashlib.sha256(json.dumps(who).encode()).hexdigest()
 
 
 def _wait(cloud: Cloud, key: str) -> None:
@@ -110,13 +120,13 @@ def _count(tx: db.Tx, key: str) -> None:
         tx.update(tables.failed_logins, {"key": key}, failures=row.failures + 1)
 
 
-def succeeded(cloud: Cloud, request_id: str, user_id: str, who: tuple[str, str], about: dict[str, Any]) -> None:
+def succeeded(cloud: Cloud, request_id: str, user_id: str, who: Who, about: dict[str, Any]) -> None:
     """Failures of before are forgotten."""
     with cloud.db.write(System(request_id, user_id)) as tx:
         journal.changed(tx, "authentication", user_id, "authenticate", values=about)
-        if not who[0]:
+        if not who.name:
             return
-        tx.delete(tables.failed_logins, key=_key(who))
+        tx.delete(tables.failed_logins, key=who.key)
         user = tables.by_id(tx, tables.users, user_id)
         if user is not None and user.login_failures:
             tx.update(tables.users, {"id": user_id}, login_failures=0, login_failed_at=None)

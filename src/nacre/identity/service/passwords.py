@@ -12,10 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from nacre.core import clock, db
+from nacre.core.caller import Caller
 from nacre.core.cloud import Cloud
 from nacre.core.config import SecurityCompliance
-from nacre.core.errors import BadRequest, Unauthorized
+from nacre.core.errors import BadRequest, Forbidden, Unauthorized
 from nacre.identity import hashing, tables
+from nacre.identity.service.directory import DEFAULT_DOMAIN
 
 User = Mapping[str, Any] | sa.RowMapping
 
@@ -121,3 +123,18 @@ def keep(tx: db.Tx, cloud: Cloud, user_id: str, password_hash: str | None) -> No
         tx.insert(table, user_id=user_id, until=tx.now, password_hash=password_hash)
         kept = sa.select(table.c.until).where(table.c.user_id == user_id).order_by(table.c.until.desc()).limit(count - 1)
         tx.execute(table.delete().where(table.c.user_id == user_id, table.c.until.not_in(kept)))
+
+
+_TOLD = ("password_regex", "password_regex_description")
+
+
+def told(caller: Caller, domain_id: str, name: str = "") -> dict[str, Any]:
+    """What is asked of passwords' form, for whoever has to choose one: all of it, or one option. Raises Forbidden, as upstream for other domains."""
+    caller.require({"target.domain.id": domain_id})
+    if domain_id != DEFAULT_DOMAIN:
+        raise Forbidden("Reading security compliance information for any domain other than the default domain is not allowed or supported.",
+                        kind="InvalidDomainConfig")  # fmt: skip
+    rules = {each: getattr(caller.cloud.config.security_compliance, each) for each in _TOLD}
+    if name and name not in rules:
+        raise Forbidden(f"Reading security compliance values other than {' and '.join(_TOLD)} is not allowed.", kind="InvalidDomainConfig")
+    return {name: rules[name]} if name else {"security_compliance": rules}

@@ -1,4 +1,4 @@
-"""Tags of projects: words that a project bears, each at most once."""
+"""Tags of projects: words that a project bears, each at most once. Races: who changes them holds the project, so that no word is lost."""
 
 from collections.abc import Iterable, Sequence
 
@@ -32,9 +32,14 @@ def replace(tx: db.Tx, project_id: str, wanted: Iterable[str]) -> None:
         raise BadRequest("Invalid input for field/attribute tags. A tag is named twice.", kind="ValidationError")
     if len(names) > MOST:
         raise BadRequest(f"Invalid input for field/attribute tags. A project has at most {MOST} tags.", kind="ValidationError")
+    _lock(tx, project_id)
     tx.delete(tables.project_tags, project_id=project_id)
     for name in names:
         tx.insert(tables.project_tags, project_id=project_id, name=name)
+
+
+def _lock(tx: db.Tx, project_id: str) -> None:
+    tx.lock(sa.select(tables.projects.c.id).where(tables.projects.c.id == project_id), "change")
 
 
 def listed(caller: Caller, project_id: str) -> list[str]:
@@ -70,6 +75,7 @@ def check(caller: Caller, project_id: str, name: str) -> None:
 def add(caller: Caller, project_id: str, name: str) -> None:
     """Harmless when repeated. Raises BadRequest, NotFound."""
     with caller.write() as tx:
+        _lock(tx, project_id)
         _hold(tx, caller, project_id)
         if not 1 <= len(name) <= 255 or "," in name or "/" in name:
             raise BadRequest(f"Invalid input for field/attribute value. '{name[:300]}' is no tag: 1 to 255 characters without , and /.",

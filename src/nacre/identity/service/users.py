@@ -92,8 +92,8 @@ def change_password(caller: Caller, user_id: str, old_and_new: tuple[str, str], 
     with cloud.db.read() as conn:
         user = tables.by_id(conn, tables.users, user_id)
         past = passwords.past(conn, cloud, user) if user is not None else []
-    about = {"address": address, "methods": ["password"]}
-    known = logins.attempt(cloud, caller.request_id, (user_id, address), about, lambda: passwords.prove(cloud, user, old, over=True))
+    who, about = logins.Who(user_id, address, user.id if user is not None else None), {"address": address, "methods": ["password"]}
+    known = logins.attempt(cloud, caller.request_id, who, about, lambda: passwords.prove(cloud, user, old, over=True))
     passwords.may_change(cloud, known, past, new)
     if old == new:
         raise BadRequest("The new password is the same as the original one.", kind="PasswordValidationError")
