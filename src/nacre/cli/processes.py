@@ -219,7 +219,7 @@ def _unprivileged_job(job: str, home: Home, config: Config) -> None:
             print(program.admit(home, config, order["host"], order["csr"]), end="")
         case "first-image":
             program.first_image(home, config, Path(order["file"]))
-        case "why" | "explain" | "doctor":
+        case "why" | "explain" | "doctor" | "keys":
             print(json.dumps(program.answer(home, config, job, order)))
         case _:
             sys.exit(f"no such job: {job}")

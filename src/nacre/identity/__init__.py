@@ -14,10 +14,11 @@ from nacre.identity import tables
 from nacre.identity.api.directory import versions
 from nacre.identity.service.auth import authenticate
 from nacre.identity.service.bootstrap import bootstrap
+from nacre.identity.service.keys import rotate as rotate_keys
 from nacre.identity.tokens import fits, master_key
 
-__all__ = ["authenticate", "bootstrap", "endpoint", "fits", "project_exists", "project_named", "project_names", "sealed", "unsealed", "user_names",
-           "versions"]  # fmt: skip
+__all__ = ["authenticate", "bootstrap", "endpoint", "fits", "project_exists", "project_named", "project_names", "rotate_keys", "sealed", "unsealed",
+           "user_names", "versions"]  # fmt: skip
 
 
 def endpoint(conn: db.Conn, kind: str, region: str, interface: str) -> str | None:

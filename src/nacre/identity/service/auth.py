@@ -32,6 +32,7 @@ class Memory:
 
     epoch: int
     keys: MultiFernet
+    seals: MultiFernet
     catalog: list[db.Row]
     callers: dict[str, Caller] = field(default_factory=dict)
     programs: dict[tuple[str, ...], Any] = field(default_factory=dict)
@@ -59,7 +60,7 @@ def memory_of(cloud: Cloud, conn: sa.Connection) -> Memory:
     epoch = tables.epoch(conn)
     memory: Memory | None = cloud.memory.get("identity")
     if memory is None or memory.epoch != epoch:
-        memory = Memory(epoch, tokens.load_keys(cloud, conn), tables.catalog_rows(conn))
+        memory = Memory(epoch, tokens.load_keys(cloud, conn), tokens.load_seals(cloud, conn), tables.catalog_rows(conn))
         cloud.memory["identity"] = memory
     return memory
 
