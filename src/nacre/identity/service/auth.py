@@ -157,12 +157,13 @@ def _scope(conn: sa.Connection, kind: str, scope_id: str) -> dict[str, Any]:
 
 def shown(caller: Caller, text: str, *, knows_rules: bool = True, expired: bool = False) -> Caller:
     """The token in X-Subject-Token, for a caller who may see it; one with access rules only to who `knows_rules`; one that is over for a while
-    to who asks for such. Raises NotFound, Forbidden."""
+    to who asks for such. One that is worth nothing is missing to everybody, as upstream says it. Raises NotFound, Forbidden."""
     late = timedelta(seconds=caller.cloud.config.token.allow_expired_window) if expired else timedelta()
     try:
         subject = authenticate(caller.cloud, text, caller.request_id, late)
     except Unauthorized as error:
-        caller.require({"target.token.user_id": None})
+        if not text:
+            caller.require({"target.token.user_id": None})
         raise NotFound("Failed to validate token" if text else "No token in the request", kind="TokenNotFound") from error
     caller.require({"target.token.user_id": subject.user_id})
     if not knows_rules and subject.extra.get(APPLICATION, {}).get("access_rules"):
