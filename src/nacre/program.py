@@ -256,6 +256,7 @@ QUESTIONS: dict[str, Callable[[Cloud, dict[str, Any]], Any]] = {
     "policy": check_policy,
     "doctor": lambda cloud, asked: doctor.run(cloud, CHECKS, repair=asked["fix"]),
     "explain": lambda cloud, asked: compute.explain_all(cloud, asked["server"]),
+    "keys": lambda cloud, asked: identity.rotate_keys(cloud, of_credentials=asked["credentials"]),
     "why": lambda cloud, asked: why.tell(cloud, asked["id"], asked["request"]),
 }
 

@@ -190,6 +190,26 @@ def join(
     print(verb.join(Home(home), verb.Wish(given, sandbox, host, url)))
 
 
+keys_app = typer.Typer(no_args_is_help=True, help="What signs tokens and seals credentials.")
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.callback()
+def keys() -> None:
+    pass
+
+
+@keys_app.command("rotate")
+def rotate_keys(
+    home: HomeOption = DEFAULT_HOME,
+    credentials: Annotated[bool, typer.Option("--credentials", help="The key that seals credentials, instead of that of tokens.")] = False,
+) -> None:
+    """Begin a new key. What those before it signed stays good until it ends; nobody has to sign in again."""
+    from nacre.cli import keys as verb
+
+    print(verb.rotate(Home(home), credentials=credentials))
+
+
 db_app = typer.Typer(no_args_is_help=True, help="Where the cloud keeps its state.")
 app.add_typer(db_app, name="db")
 

@@ -15,10 +15,11 @@ from nacre.identity.api.directory import versions
 from nacre.identity.service import limits as unified
 from nacre.identity.service.auth import acting, authenticate
 from nacre.identity.service.bootstrap import REGION, bootstrap
+from nacre.identity.service.keys import rotate as rotate_keys
 from nacre.identity.tokens import fits, master_key
 
-__all__ = ["acting", "authenticate", "bootstrap", "endpoint", "fits", "limits", "project_exists", "project_named", "project_names", "sealed",
-           "unsealed", "user_names", "versions"]  # fmt: skip
+__all__ = ["acting", "authenticate", "bootstrap", "endpoint", "fits", "limits", "project_exists", "project_named", "project_names", "rotate_keys",
+           "sealed", "unsealed", "user_names", "versions"]  # fmt: skip
 
 
 def endpoint(conn: db.Conn, kind: str, region: str, interface: str) -> str | None:

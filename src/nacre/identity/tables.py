@@ -196,7 +196,7 @@ credentials = sa.Table(
     sa.Column("user_id", sa.String(64), nullable=False, index=True),
     sa.Column("project_id", sa.String(64)),
     sa.Column("type", sa.String(255), nullable=False),
-    sa.Column("sealed", sa.Text, nullable=False),               # the blob, encrypted by the master key file
+    sa.Column("sealed", sa.Text, nullable=False),               # the blob, encrypted by a credential key
     sa.Column("extra", db.Json),
 )  # fmt: skip
 trusts = sa.Table(
@@ -252,6 +252,12 @@ app_credential_rules = sa.Table(
 fernet_keys = sa.Table(
     "fernet_keys", db.metadata,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),     # the highest signs, all verify
+    sa.Column("wrapped", sa.Text, nullable=False),                              # encrypted by the master key file
+    sa.Column("created_at", sa.DateTime, nullable=False),
+)  # fmt: skip
+credential_keys = sa.Table(
+    "credential_keys", db.metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),     # the highest seals, all open
     sa.Column("wrapped", sa.Text, nullable=False),                              # encrypted by the master key file
     sa.Column("created_at", sa.DateTime, nullable=False),
 )  # fmt: skip

@@ -2,8 +2,9 @@
 
 A token names user, scope, methods and times; what it is *worth* (roles, catalog) is read from the tables when it is used, so it never
 goes stale. Keys live in the database, each wrapped by the master key file, so that several API processes share them; the key with the
-highest number signs, all of them verify, which is what rotation needs. Secrets of application credentials that are made here have 512 random
-bits, which nobody tries out: SHA-256 keeps them; those that users think up are kept as passwords are.
+highest number signs, all of them verify, which is what rotation needs (`service.keys`). So it is with the keys that seal credentials; what was
+sealed before there was one is the master key's. Secrets of application credentials that are made here have 512 random bits, which nobody tries
+out: SHA-256 keeps them; those that users think up are kept as passwords are.
 """
 
 import base64
@@ -118,17 +119,30 @@ def master_key(cloud: Cloud) -> Fernet:
     return Fernet(path.read_bytes())
 
 
-def add_key(tx: db.Tx, cloud: Cloud) -> None:
-    """A new signing key."""
-    highest = tx.scalar(sa.select(sa.func.max(tables.fernet_keys.c.number))) or 0
-    tx.insert(tables.fernet_keys, number=highest + 1, wrapped=master_key(cloud).encrypt(Fernet.generate_key()).decode(), created_at=tx.now)
+def add_key(tx: db.Tx, cloud: Cloud, table: sa.Table = tables.fernet_keys) -> int:
+    """A new key, which signs (or seals) from now on; its number."""
+    number = int(tx.scalar(sa.select(sa.func.max(table.c.number))) or 0) + 1
+    tx.insert(table, number=number, wrapped=master_key(cloud).encrypt(Fernet.generate_key()).decode(), created_at=tx.now)
+    return number
 
 
 def load_keys(cloud: Cloud, conn: db.Conn) -> MultiFernet:
     """All keys, the signing one first. Raises InvalidToken when the master key file is not this database's."""
+    return MultiFernet(_unwrapped(cloud, conn, tables.fernet_keys))
+
+
+def load_seals(cloud: Cloud, conn: db.Conn) -> MultiFernet:
+    """What seals credentials: the newest of their keys, else the master key; all of them open."""
+    return MultiFernet([*_unwrapped(cloud, conn, tables.credential_keys), master_key(cloud)])
+
+
+def newest_seal(cloud: Cloud, conn: db.Conn) -> Fernet:
+    return next(iter(_unwrapped(cloud, conn, tables.credential_keys)), master_key(cloud))
+
+
+def _unwrapped(cloud: Cloud, conn: db.Conn, table: sa.Table) -> list[Fernet]:
     master = master_key(cloud)
-    rows = conn.execute(sa.select(tables.fernet_keys).order_by(tables.fernet_keys.c.number.desc()))
-    return MultiFernet([Fernet(master.decrypt(row.wrapped.encode())) for row in rows])
+    return [Fernet(master.decrypt(row.wrapped.encode())) for row in conn.execute(sa.select(table).order_by(table.c.number.desc()))]
 
 
 def fits(cloud: Cloud, conn: db.Conn) -> bool:

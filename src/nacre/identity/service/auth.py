@@ -32,6 +32,7 @@ class Memory:
 
     epoch: int
     keys: MultiFernet
+    seals: MultiFernet
     catalog: list[db.Row]
     restricted: dict[str, set[str]]
     callers: dict[str, Caller] = field(default_factory=dict)
@@ -60,7 +61,8 @@ def memory_of(cloud: Cloud, conn: sa.Connection) -> Memory:
     epoch = tables.epoch(conn)
     memory: Memory | None = cloud.memory.get("identity")
     if memory is None or memory.epoch != epoch:
-        memory = Memory(epoch, tokens.load_keys(cloud, conn), tables.catalog_rows(conn), endpoint_filter.restricted(conn))
+        keys, seals = tokens.load_keys(cloud, conn), tokens.load_seals(cloud, conn)
+        memory = Memory(epoch, keys, seals, tables.catalog_rows(conn), endpoint_filter.restricted(conn))
         cloud.memory["identity"] = memory
     return memory
 

@@ -1,17 +1,19 @@
-"""Credentials: secrets that users leave here, sealed by the cloud's master key file. What is in a blob is shown to who may see it, never logged."""
+"""Credentials: secrets that users leave here, sealed by a key that is rotated (`service.keys`). A blob is shown to who may see it, never logged."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 
 import sqlalchemy as sa
+from cryptography.fernet import MultiFernet
 
 from nacre.core import db
 from nacre.core.caller import Caller
 from nacre.core.cloud import Cloud
 from nacre.core.errors import BadRequest, Conflict
-from nacre.identity import tables, tokens
+from nacre.identity import tables
 from nacre.identity.service import delegation, directory
+from nacre.identity.service.auth import memory_of
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import Kind, Record, Wanted
 
@@ -72,11 +74,16 @@ def _wrong(field: str, why: str) -> BadRequest:
 
 
 def sealed(cloud: Cloud, blob: str | Record) -> str:
-    return tokens.master_key(cloud).encrypt((blob if isinstance(blob, str) else json.dumps(blob)).encode()).decode()
+    return _seals(cloud).encrypt((blob if isinstance(blob, str) else json.dumps(blob)).encode()).decode()
 
 
 def unsealed(cloud: Cloud, text: str) -> str:
-    return tokens.master_key(cloud).decrypt(text.encode()).decode()
+    return _seals(cloud).decrypt(text.encode()).decode()
+
+
+def _seals(cloud: Cloud) -> MultiFernet:
+    with cloud.db.read() as conn:
+        return memory_of(cloud, conn).seals
 
 
 def blob_of(cloud: Cloud, text: str) -> Record:

@@ -134,9 +134,11 @@ def _holder(caller: Caller, row: Any, blob: Record, token: Token) -> Caller:
 
 def _trusted(caller: Caller, row: Any, token: Token, trust_id: str) -> Caller:
     with caller.read() as conn:
-        trust = tables.by_id(conn, tables.trusts, trust_id)
-    acting = None if trust is None else trust.trustor_user_id if trust.impersonation else trust.trustee_user_id
-    if trust is None or acting != row.user_id or trust.project_id != row.project_id:
+        line = tables.standing(conn, trust_id, clock.utcnow())
+    if not line:
+        raise Unauthorized
+    trust = line[0]
+    if (trust.trustor_user_id if trust.impersonation else trust.trustee_user_id, trust.project_id) != (row.user_id, row.project_id):
         raise Unauthorized
     return login.made(caller.cloud, caller.request_id, replace(token, user_id=trust.trustee_user_id, scope="trust", scope_id=trust_id))
 

@@ -53,6 +53,12 @@ def upgrade() -> None:
     with op.batch_alter_table('app_credential_rules', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_app_credential_rules_rule_id'), ['rule_id'], unique=False)
 
+    op.create_table('credential_keys',
+    sa.Column('number', sa.Integer(), autoincrement=False, nullable=False),
+    sa.Column('wrapped', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(), nullable=False),
+    sa.PrimaryKeyConstraint('number', name=op.f('pk_credential_keys'))
+    )
     with op.batch_alter_table('trusts', schema=None) as batch_op:
         batch_op.add_column(sa.Column('redelegated_trust_id', sa.String(length=64), nullable=True))
         batch_op.add_column(sa.Column('redelegation_count', sa.Integer(), server_default='0', nullable=False))
