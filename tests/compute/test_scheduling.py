@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fake_node import until
-from nacre import placement
+from nacre import network, placement
 from nacre.compute import loops, tables
 from nacre.core import nodes
 from nacre.core.caller import System
@@ -174,6 +174,20 @@ def test_a_host_by_name(admin: httpx.Client, hosts: list[str], make: Make, full:
     assert refused["status"] == "ERROR" and "host host-0700 was asked for (ForcedHost)" in refused["fault"]["message"]
     why = admin.get(f"{SERVERS}/{refused['id']}/explanation").json()["explanation"]["decision"]["refused"]
     assert {one["host"]: one["filter"] for one in why}["host-0001"] == "ForcedHost"
+
+
+def test_hosts_out_of_the_network_use_no_attempt_up(running: Any, admin: httpx.Client, hosts: list[str], make: Make,
+                                                   full: Callable[[list[str]], None]) -> None:  # fmt: skip
+    """Of ten hosts with room the network reaches the one that is tried last."""
+    full(hosts[10:])
+    net = admin.post("/network/v2.0/networks", json={"network": {"name": "n"}}).json()["network"]["id"]
+    subnet = {"network_id": net, "ip_version": 4, "cidr": "10.8.0.0/24"}
+    assert admin.post("/network/v2.0/subnets", json={"subnet": subnet}).status_code == 201
+    (refused,) = make(1, networks=[{"uuid": net}])
+    assert refused["status"] == "ERROR" and "host-0009" in refused["fault"]["message"] and "(PortBinding)" in refused["fault"]["message"]
+    with running.cloud.db.write(WHO) as tx:
+        network.reported(tx, "host-0009", {"address": "192.0.2.9", "agents": {"openvswitch": True}})
+    assert {host_of(server) for server in make(1, networks=[{"uuid": net}])} == {"host-0009"}
 
 
 @pytest.mark.parametrize("policy", ["affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity"])

@@ -177,6 +177,7 @@ _POWERS = Statement(sa.select(server_seen.c.server_id, server_seen.c.power).wher
 _TAGS = Statement(sa.select(server_tags).where(server_tags.c.server_id.in_(given_list("ids"))).order_by(server_tags.c.tag))
 _USAGE = Statement(sa.select(sa.func.count(), sa.func.sum(servers.c.vcpus), sa.func.sum(servers.c.memory_mb)).where(
     servers.c.project_id == given("project"), servers.c.deleted_at.is_(None)))  # fmt: skip
+_REPORTS = Statement(sa.select(compute_hosts.c.reports).where(compute_hosts.c.host == given("host")))
 _COMPUTE_HOSTS = Statement(sa.select(compute_hosts))
 _flags = sa.select(compute_hosts.c.host, compute_hosts.c.disabled, compute_hosts.c.disabled_reason, compute_hosts.c.forced_down)
 _SOME_HOSTS = Statement(_flags.where(compute_hosts.c.host.in_(given_list("names"))))
@@ -210,7 +211,7 @@ def move(tx: db.Tx, row: db.Row, vm_state: str, task_state: str | None, **values
     if task_state is None:
         values["task_id"] = None
     where, host = {"id": row.id, "generation": row.generation}, values.get("host", row.host)
-    told = tx.scalar(sa.select(compute_hosts.c.reports).where(compute_hosts.c.host == host)) or 0
+    told = _REPORTS.scalar(tx, host=host) or 0
     written = tx.update(servers, where, vm_state=vm_state, task_state=task_state, generation=row.generation + 1, moved_at=tx.now,
                         moved_after=told, updated_at=tx.now, **values)  # fmt: skip
     if not written:

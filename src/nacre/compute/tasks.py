@@ -25,12 +25,16 @@ from nacre import network, placement
 from nacre.compute import explanation, plan, scheduling, states, tables
 from nacre.core import db, journal, nodes
 from nacre.core.errors import Conflict
+from nacre.core.statements import Statement, given
 from nacre.core.tasks import Cancelled, HostDown, Run, StepFailed, steps_of, task
 from nacre.core.timeline import without_hosts
 
 IMAGE_SECONDS, GUEST_SECONDS, WIRES_SECONDS, POWER_SECONDS = 900.0, 300.0, 120.0, 120.0
 UNDO_SECONDS = 60.0
 ATTEMPTS, UNWIRED = 5, 25
+_GROUP = Statement(sa.select(tables.server_groups.c.id).where(tables.server_groups.c.id == sa.select(tables.servers.c.group_id).where(
+    tables.servers.c.id == given("server")).scalar_subquery()).with_for_update())  # fmt: skip
+_HOST = Statement(sa.select(tables.compute_hosts.c.host).where(tables.compute_hosts.c.host == given("host")).with_for_update(read=True))
 log = logging.getLogger("nacre.compute")
 
 
@@ -92,8 +96,7 @@ def _filters(run: Run) -> Sequence[str]:
 
 def _schedule(tx: db.Tx, run: Run, decision: scheduling.Decision | None) -> dict[str, Any]:
     """The best candidate is claimed if it is as it was seen, else the next; if none is, the best that still has room. Raises _Again."""
-    group = sa.select(tables.servers.c.group_id).where(tables.servers.c.id == run.args["server_id"]).scalar_subquery()
-    tx.lock(sa.select(tables.server_groups.c.id).where(tables.server_groups.c.id == group))  # its members decide one after another
+    _GROUP.first(tx, server=run.args["server_id"])  # its members decide one after another
     row = mine(tx, run)
     if row is None or decision is None:
         raise Cancelled("The server is being deleted.")
@@ -140,7 +143,7 @@ def _no_valid_host(run: Run, server_id: str, refused: explanation.Refused) -> St
 
 
 def _take(tx: db.Tx, row: db.Row, host: plan.Host) -> dict[str, Any]:
-    if tx.lock(sa.select(tables.compute_hosts.c.host).where(tables.compute_hosts.c.host == host.name), "share") is None:
+    if _HOST.first(tx, host=host.name) is None:
         raise Conflict(f"host {host.name} is no compute host any more")
     tables.move(tx, row, states.BUILDING, "spawning", host=host.name, availability_zone=host.zone)
     network.bind_ports(tx, row.id, host.name)

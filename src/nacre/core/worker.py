@@ -125,7 +125,7 @@ class Worker:
         self.cloud, self.place, self.poll, self.fault = cloud, place, poll, fault
         self.owner = f"{place}.{ids.hex_id()[:8]}"
         self._wake = threading.Condition()
-        self._rung, self._stopping = 0, False
+        self._rung, self._stopping = 0, threading.Event()
         cloud.bells.listen("tasks", self._ring)
         lanes = [False] * threads + [True] * threads
         self._threads = [threading.Thread(target=self._work, args=(n, each), name=f"task-{n}", daemon=True) for n, each in enumerate(lanes)]
@@ -136,8 +136,8 @@ class Worker:
             thread.start()
 
     def stop(self) -> None:
+        self._stopping.set()
         with self._wake:
-            self._stopping = True
             self._wake.notify_all()
         for thread in self._threads:
             thread.join(timeout=10)
@@ -149,7 +149,7 @@ class Worker:
 
     def _work(self, number: int, slow: bool) -> None:
         owner, who = f"{self.owner}/{number}", _Idle()
-        while not self._stopping:
+        while not self._stopping.is_set():
             heard = self._rung
             try:
                 if run_one(self.cloud, owner, who, self.fault, slow=slow):
@@ -162,7 +162,7 @@ class Worker:
             else:
                 clock_wait = self.poll + number % 4
             with self._wake:
-                if self._rung == heard and not self._stopping:
+                if self._rung == heard and not self._stopping.is_set():
                     self._wake.wait(clock_wait)
 
     def _inherit(self) -> None:
@@ -174,17 +174,14 @@ class Worker:
 
     def _renew(self) -> None:
         inherited = False
-        while not inherited and not self._stopping:
+        while not inherited and not self._stopping.is_set():
             try:
                 self._inherit()
                 inherited = True
             except db.Unreachable:
-                with self._wake:
-                    self._wake.wait(0.5)
+                self._stopping.wait(0.5)
         mine = tasks.c.owner.startswith(f"{self.owner}/", autoescape=True)
-        while not self._stopping:
-            with self._wake:
-                self._wake.wait(LEASE / 3)
+        while not self._stopping.wait(LEASE / 3):
             try:
                 with self.cloud.db.read() as conn:
                     if conn.execute(sa.select(tasks.c.seq).where(tasks.c.state == "running", mine).limit(1)).first() is None:

@@ -40,6 +40,7 @@ _PROVIDERS = Statement(_seen)
 _SOME = Statement(_seen.where(tables.providers.c.id.in_(given_list("ids"))))
 _PROVIDER = Statement(sa.select(tables.providers.c.id).where(
     tables.providers.c.id == given("id"), tables.providers.c.generation == given("generation")).with_for_update())  # fmt: skip
+_LOCK = Statement(sa.select(tables.providers.c.id).where(tables.providers.c.id == given("id")).with_for_update())
 _offered, _taken = tables.inventories.c, tables.allocations.c
 _offers = (sa.select(_offered.provider_id, _offered.resource_class, *(_offered[name] for name in _FIELDS))
            .where(_offered.resource_class.in_(given_list("classes"))))  # fmt: skip
@@ -47,6 +48,8 @@ _OFFERS, _SOME_OFFERS = Statement(_offers), Statement(_offers.where(_offered.pro
 _used = (sa.select(_taken.provider_id, _taken.resource_class, sa.func.sum(_taken.used).label("used"), sa.func.count().label("holders"))
          .where(_taken.resource_class.in_(given_list("classes"))).group_by(_taken.provider_id, _taken.resource_class))  # fmt: skip
 _USED, _SOME_USED = Statement(_used), Statement(_used.where(_taken.provider_id.in_(given_list("ids"))))
+_CHANGED = Statement(tables.consumers.update().where(tables.consumers.c.id == given("consumer")).values(
+    generation=tables.consumers.c.generation + 1, project_id=given("project"), user_id=given("user"), updated_at=given("now")))  # fmt: skip
 _HELD = Statement(sa.select(tables.allocations).where(
     tables.allocations.c.consumer_id == given("consumer"), tables.allocations.c.provider_id == given("provider")))  # fmt: skip
 
@@ -156,13 +159,12 @@ def claim(tx: db.Tx, consumer_id: str, provider_id: str, generation: int, resour
 def hold(tx: db.Tx, provider_ids: Collection[str]) -> None:
     """Nobody else claims from these providers until the transaction ends."""
     for provider_id in sorted(provider_ids):
-        tx.lock(sa.select(tables.providers.c.id).where(tables.providers.c.id == provider_id))
+        _LOCK.first(tx, id=provider_id)
 
 
 def ensure_consumer(tx: db.Tx, consumer_id: str, owner: Owner) -> None:
-    values = {**owner, "updated_at": tx.now}
-    if not tx.update(tables.consumers, {"id": consumer_id}, generation=tables.consumers.c.generation + 1, **values):
-        tx.insert(tables.consumers, id=consumer_id, generation=1, created_at=tx.now, **values)
+    if not _CHANGED.change(tx, consumer=consumer_id, project=owner["project_id"], user=owner["user_id"], now=tx.now):
+        tx.insert(tables.consumers, id=consumer_id, generation=1, created_at=tx.now, updated_at=tx.now, **owner)
 
 
 def release(tx: db.Tx, consumer_id: str, provider_id: str | None = None) -> None:
