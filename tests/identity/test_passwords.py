@@ -254,3 +254,14 @@ def test_a_login_is_quick(running: Running, admin: httpx.Client) -> None:
         took.append(time.monotonic() - began)
     print(json.dumps({"login_ms": sorted(round(each * 1000) for each in took)}))
     assert min(took) < 1
+
+
+def test_a_password_that_is_remembered_counts_no_more_than_one_that_is_hashed(admin: httpx.Client, running: Running) -> None:
+    user = person(admin, "remi")
+    for _ in range(2):
+        assert login(running, user, "first").status_code == 201
+        assert login(running, user, "firsT").status_code == 401
+    assert admin.patch(f"{V3}/users/{user['id']}", json={"user": {"password": "second"}}).status_code == 200
+    assert login(running, user, "first").status_code == 401 and login(running, user, "second").status_code == 201
+    assert admin.patch(f"{V3}/users/{user['id']}", json={"user": {"enabled": False}}).status_code == 200
+    assert login(running, user, "second").status_code == 401

@@ -150,13 +150,15 @@ class EndpointFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`password_hash_rounds`: powers of two; None is the algorithm's usual number. argon2id has none."""
+    """`password_hash_rounds`: powers of two; None is the algorithm's usual number. argon2id has none. `remember_passwords`, which upstream does
+    not have: a login that is repeated is not hashed again."""
 
     password_hash_algorithm: Literal["bcrypt", "scrypt", "argon2id"] = "bcrypt"
     password_hash_rounds: Annotated[int, msgspec.Meta(ge=4, le=31)] | None = None
     scrypt_block_size: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
     scrypt_parallelism: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     max_password_length: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 4096
+    remember_passwords: bool = True
 
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]

@@ -16,7 +16,7 @@ from nacre.core.config import Identity
 
 # OWASP's parameters: 19 MiB, 2 passes.
 _argon2 = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-_BCRYPT_ROUNDS, _SCRYPT_ROUNDS, _BCRYPT_BYTES = 10, 15, 72
+_BCRYPT_ROUNDS, _SCRYPT_ROUNDS, _BCRYPT_BYTES = 12, 15, 72
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d+),r=(\d+),p=(\d+)\$([^$]+)\$([^$]+)")
 
 
@@ -50,9 +50,23 @@ def _nobody(how: Identity) -> str:
     return hashed(how, secrets.token_urlsafe(16))
 
 
+_KEY, REMEMBERED = secrets.token_bytes(32), 1024
+_proven: dict[str, bytes] = {}  # a hash -> what the password that matched it gives under this process's key
+
+
 def matches(how: Identity, stored: str | None, password: str) -> bool:
-    """Takes the same time whether or not there is such a user."""
-    return _matches(stored or _nobody(how), password) and stored is not None
+    """A wrong password takes the same time whether or not there is such a user; the right one is hashed once in a process
+    (decision 0010), if `remember_passwords`."""
+    given = hmac.digest(_KEY, password.encode("utf-8", "surrogatepass"), "sha256")
+    if stored is not None and how.remember_passwords and hmac.compare_digest(_proven.get(stored, b""), given):
+        return True
+    if not _matches(stored or _nobody(how), password) or stored is None:
+        return False
+    if how.remember_passwords:
+        if len(_proven) >= REMEMBERED:
+            _proven.clear()
+        _proven[stored] = given
+    return True
 
 
 def _matches(stored: str, password: str) -> bool:

@@ -103,7 +103,7 @@ def _of(verb: Verb, kind: Kind) -> Verb:
 _APPS, _RULES = "/v3/users/{user_id}/application_credentials", "/v3/users/{user_id}/access_rules"
 _KEYS = "/v3/users/{user_id}/credentials/OS-EC2"
 _MEMBER, _TRUST = "/v3/groups/{id}/users/{user_id}", f"{TRUSTS.address}/{{id}}"
-_RULES = f"{DOMAINS.address}/{{id}}/config/security_compliance"
+_COMPLIANCE = f"{DOMAINS.address}/{{id}}/config/security_compliance"
 _TAGS = f"{PROJECTS.address}/{{id}}/tags"
 _IMPLIED = "/v3/roles/{id}/implies/{implied_id}"
 ROUTES = (
@@ -123,8 +123,8 @@ ROUTES = (
     *_write(DOMAINS, (domains.create, domains.update, domains.delete), bodies.NewDomain, bodies.DomainChange),
     Route("GET", PROJECTS.address, directory.lister(PROJECTS, acting.listed), "identity:list_projects"),
     Route("GET", f"{PROJECTS.address}/{{id}}", directory.show_project, "identity:get_project"),
-    Route("GET", _RULES, directory.password_rules, "identity:get_security_compliance_domain_config"),
-    Route("GET", f"{_RULES}/{{option}}", directory.password_rules, "identity:get_security_compliance_domain_config"),
+    Route("GET", _COMPLIANCE, directory.password_rules, "identity:get_security_compliance_domain_config"),
+    Route("GET", f"{_COMPLIANCE}/{{option}}", directory.password_rules, "identity:get_security_compliance_domain_config"),
     *_write(PROJECTS, (acting.create, acting.update, acting.delete), bodies.NewProject, bodies.ProjectChange),
     Route("GET", _TAGS, directory.tags_of, "identity:list_project_tags"),
     Route("PUT", _TAGS, directory.put_tags, "identity:update_project_tags", Body(None, bodies.Tags)),
