@@ -1,15 +1,19 @@
 """Several api and worker processes on one PostgreSQL: what they may only do once is done once, whoever is asked, and they wake each other."""
 
 import ipaddress
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
 from fake_node import FakeNode, until
+from nacre import program
 from nacre.core import ids
+from services.process import config
 from services.processes import HEADERS, Processes, addresses, network, servers
 
 pytestmark = pytest.mark.services
@@ -84,3 +88,33 @@ def test_a_killed_worker_leaves_its_tasks_to_the_other(cloud: Processes, order: 
     victim.wait(10)
     until(lambda: not servers(cloud), 60, 0.1)
     assert not node.hypervisor.servers()
+
+
+def test_keys_are_rotated_while_both_apis_issue_and_check(cloud: Processes) -> None:
+    """What one signs by a key that is seconds old, the other knows at once; the tokens from before go on."""
+    first = cloud.clients[0]
+    old, tokens = first.headers["x-auth-token"], "/identity/v3/auth/tokens"
+    user = first.get(tokens, headers={"x-subject-token": old}).json()["token"]["user"]["id"]
+    said = first.post(f"/identity/v3/users/{user}/application_credentials", json={"application_credential": {"name": "rotated"}}).json()
+    robot = {name: said["application_credential"][name] for name in ("id", "secret")}
+    body = {"auth": {"identity": {"methods": ["application_credential"], "application_credential": robot}}}
+    refused, issued, done = list[str](), Counter[int](), threading.Event()
+
+    def work(number: int) -> None:
+        here, there = cloud.clients[number % 2], cloud.clients[1 - number % 2]
+        while not done.is_set():
+            fresh = here.post(tokens, json=body).headers.get("x-subject-token", "")
+            issued[number] += 1
+            for token in (fresh, old):
+                answer = there.get("/identity/v3/auth/catalog", headers={"x-auth-token": token})
+                if answer.status_code != 200:
+                    refused.append(answer.text)
+
+    with ThreadPoolExecutor(4) as threads:
+        working = [threads.submit(work, number) for number in range(4)]
+        numbers = [program.answer(cloud.home, config(cloud.ports[0], cloud.url), "keys", {"credentials": False})["told"]["key"] for _ in range(6)]
+        time.sleep(1)
+        done.set()
+        for each in working:
+            each.result()
+    assert numbers == [2, 3, 4, 5, 6, 7] and not refused and min(issued.values()) > 1
