@@ -21,7 +21,7 @@ from nacre.core import ids, schema
 from nacre.core.bells import Bells
 from nacre.core.caller import System
 from nacre.core.cloud import Cloud
-from nacre.core.config import Config, Home
+from nacre.core.config import Config, Home, Identity
 from nacre.core.db import Database
 from nacre.core.loops import Loops
 from nacre.core.worker import Worker
@@ -72,7 +72,7 @@ def make_home(path: Path) -> Home:
 
 
 def make_cloud(path: Path, config: Config | None = None, database: str = "") -> Cloud:
-    home, config = make_home(path), config or Config()
+    home, config = make_home(path), config or Config(identity=Identity(password_hash_rounds=4))
     bells = Bells(None)
     cloud = Cloud(home=home, config=config, bells=bells, db=Database(database or home.database_url, bells.ring),
                   policies=program.policies(home), authenticate=identity.authenticate,
