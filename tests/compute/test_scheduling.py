@@ -191,7 +191,9 @@ def test_hosts_out_of_the_network_use_no_attempt_up(running: Any, admin: httpx.C
 
 
 @pytest.mark.parametrize("policy", ["affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity"])
-def test_a_group_in_a_burst(admin: httpx.Client, make: Make, policy: str) -> None:
+def test_a_group_in_a_burst(admin: httpx.Client, hosts: list[str], make: Make, full: Callable[[list[str]], None], policy: str) -> None:
+    """Its members want the same four hosts."""
+    full(hosts[4:])
     group = admin.post("/compute/v2.1/os-server-groups", json={"server_group": {"name": "g", "policy": policy}}).json()["server_group"]["id"]
     hints = {"os:scheduler_hints": {"group": group}}
     placed = Counter(host_of(server) for server in make(4, hints))
