@@ -78,7 +78,7 @@ def tables(server: postgres.Postgres, target: str) -> int:
 
 
 def test_what_will_not_do_is_refused_and_changes_nothing(course: Course, guest: Guest, server: postgres.Postgres, url: str) -> None:
-    foreign = server.login("foreign", SECRET)
+    foreign = server.login("stranger", SECRET)
     server.sql("CREATE TABLE invoices (id int)", str(sa.make_url(foreign).database))
     server.sql("CREATE ROLE reader LOGIN PASSWORD 'x'")
     stranger = sa.make_url(url).set(username="reader", password="x").render_as_string(False)
@@ -253,7 +253,7 @@ def test_a_cloud_from_its_first_start(server: postgres.Postgres, url: str) -> No
         assert not list((cloud.home / "db").iterdir())
         assert cloud.value("admin", "Name", "image", "list") == "nacre-guest"
         cloud.openstack("admin", *"flavor create --ram 64 --disk 1 --vcpus 1 tiny".split())
-        made = cloud.openstack("demo", *"server create --flavor tiny --image nacre-guest --network none --wait one -f json".split())
+        made = cloud.openstack("demo", *"--os-compute-api-version 2.37 server create --flavor tiny --image nacre-guest --nic none --wait one -f json".split())
         assert json.loads(made)["status"] == "ACTIVE"
         before = facts(cloud)
         cloud.nacre("up")

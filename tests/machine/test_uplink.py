@@ -134,7 +134,7 @@ def leaks(machine: Outer, guest: Guest) -> str:
         assert not gets_out(guest)
         time.sleep(0.5)
         machine.run("pkill", "-x", "tcpdump")  # what was started only entered the namespaces for it
-        return capture.stdout.read()
+        return capture.stdout.read().strip()
 
 
 @pytest.mark.parametrize(("place", "forwarding"), [("--nodes=1", "0"), ("--on-host", "1")], ids=["sandbox", "on-host"])
