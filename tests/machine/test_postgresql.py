@@ -253,7 +253,8 @@ def test_a_cloud_from_its_first_start(server: postgres.Postgres, url: str) -> No
         assert not list((cloud.home / "db").iterdir())
         assert cloud.value("admin", "Name", "image", "list") == "nacre-guest"
         cloud.openstack("admin", *"flavor create --ram 64 --disk 1 --vcpus 1 tiny".split())
-        made = cloud.openstack("demo", *"--os-compute-api-version 2.37 server create --flavor tiny --image nacre-guest --nic none --wait one -f json".split())
+        words = "--os-compute-api-version 2.37 server create --flavor tiny --image nacre-guest --nic none --wait one -f json"
+        made = cloud.openstack("demo", *words.split())
         assert json.loads(made)["status"] == "ACTIVE"
         before = facts(cloud)
         cloud.nacre("up")
