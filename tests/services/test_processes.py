@@ -43,13 +43,13 @@ def test_no_address_is_given_twice_and_none_is_lost(cloud: Processes) -> None:
             answer = client.post("/network/v2.0/ports", json={"port": {"network_id": network_id, "project_id": project}})
             kind = "made" if answer.status_code == 201 else answer.json()["NeutronError"]["type"]
             seen[kind] += 1
-            if kind not in ("made", "Conflict"):
+            if kind not in ("made", "HTTPConflict"):
                 return seen
 
     total = sum(cloud.at_once(WRITERS, fill), Counter[str]())
     given = addresses(cloud, network_id)
     assert len(given) == len(set(given)) == free == total["made"]
-    assert total["IpAddressGenerationFailure"] == WRITERS and set(total) <= {"made", "Conflict", "IpAddressGenerationFailure"}, total
+    assert total["IpAddressGenerationFailure"] == WRITERS and set(total) <= {"made", "HTTPConflict", "IpAddressGenerationFailure"}, total
     assert {ipaddress.ip_address(address) for address in given} < set(ipaddress.ip_network("10.22.0.0/27").hosts())
 
 

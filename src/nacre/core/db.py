@@ -241,7 +241,7 @@ class Database:
             yield
         except exc.DataError as error:
             raise BadRequest("A value is too long, out of range, or holds a character that cannot be stored.") from error
-        except (exc.DBAPIError, exc.TimeoutError) as error:
+        except (exc.DBAPIError, exc.TimeoutError, sqlite3.Error) as error:  # the last from where a transaction begins
             reason = why_gone(error)
             if not reason:
                 raise
@@ -299,10 +299,11 @@ def why_gone(error: Exception) -> str:
     """One line if the database is not there for us (now), else nothing."""
     if isinstance(error, exc.TimeoutError):
         return "all connections of this process are in use"
+    origin = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(origin, sqlite3.Error):
+        return str(origin) if getattr(origin, "sqlite_errorcode", 0) & 0xFF in _BROKEN else ""
     if not isinstance(error, exc.DBAPIError):
         return ""
-    if isinstance(error.orig, sqlite3.Error):
-        return str(error.orig) if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _BROKEN else ""
     state = getattr(error.orig, "sqlstate", None)
     broken = error.connection_invalidated or (state is None and isinstance(error, exc.OperationalError))
     if not (broken or (state or "").startswith(_GONE)):

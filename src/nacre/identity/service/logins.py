@@ -3,11 +3,13 @@
 Failures with a wrong password are counted for the user as it was named and the source address together, in a row that all API processes
 share; over the limit the answer is 429 before anything is hashed. The row holds a hash: what was typed for a name may have been a password.
 Beside that, `[security_compliance] lockout_failure_attempts` counts them in the user's row, whatever the address.
+A full disk ends no logins: one that is right goes to the log alone; one that is wrong and cannot be counted is answered with 503.
 Races: attempts that run at the same time look before either has counted, so a few more than the limit may be tried.
 """
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ class Who:
 WINDOW = timedelta(minutes=1)
 _COUNTED = ("user", "password", "passcode", "secret", "locked")
 T = TypeVar("T")
+_log = logging.getLogger("nacre.identity")
 
 
 def issue(cloud: Cloud, request_id: str, asked: Asked, address: str) -> Caller | Receipt:
@@ -54,7 +57,10 @@ def issue(cloud: Cloud, request_id: str, asked: Asked, address: str) -> Caller |
         return caller
     scope = next(((kind, value) for kind, value in (("project", caller.project_id), ("domain", caller.domain_id), ("system", caller.system_scope))
                   if value), ("", ""))  # fmt: skip
-    succeeded(cloud, request_id, str(caller.user_id), who, {**about, "scope": scope[0], "scope_id": scope[1]})
+    try:
+        succeeded(cloud, request_id, str(caller.user_id), who, {**about, "scope": scope[0], "scope_id": scope[1]})
+    except db.Unreachable as error:
+        _log.warning("user %s logged in from %s, which cannot be written into the journal: %s", caller.user_id, address, error.reason)
     return caller
 
 
