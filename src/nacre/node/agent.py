@@ -21,7 +21,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,18 @@ class Agent:
         if self.documents.epoch:
             self._to_wire.ring()
         for loop in (self._feed, self._reconcile, self._look, self._report, self._tend):
-            self._threads.append(threading.Thread(target=loop, name=f"{self.host}:{loop.__name__.strip('_')}", daemon=True))
+            name = f"{self.host}:{loop.__name__.strip('_')}"
+            self._threads.append(threading.Thread(target=self._keep, args=(name, loop), name=name, daemon=True))
             self._threads[-1].start()
+
+    def _keep(self, name: str, loop: Callable[[], None]) -> None:
+        """An error that a loop knows nothing of ends its round, never the loop."""
+        while not self._ended.is_set():
+            try:
+                loop()
+            except Exception:
+                log.exception("%s failed and begins anew", name)
+                self._ended.wait(1.0)
 
     def stop(self) -> None:
         """Ends the loops; calls under way are left to come again."""

@@ -1,7 +1,7 @@
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -411,3 +411,30 @@ def test_the_end_of_the_agent_is_no_failure_of_what_was_under_way(node: Node) ->
     assert not list((node.folder / "node/results").iterdir())
     node.restart()
     assert node.controller.result("c")["ok"]
+
+
+class Unsteady(FakeWires):
+    """Its first looks at its own daemons, and at its agents, fail in a way that nobody has thought of."""
+
+    failures = 0
+
+    def _fail(self) -> None:
+        if self.failures < 4:
+            self.failures += 1
+            raise RuntimeError("dictionary changed size during iteration")
+
+    def trouble(self) -> Mapping[str, str]:
+        self._fail()
+        return super().trouble()
+
+    def agents(self) -> Mapping[str, bool]:
+        self._fail()
+        return super().agents()
+
+
+def test_an_error_that_nobody_has_thought_of_ends_no_loop(node: Node) -> None:
+    node.wires = wires = Unsteady()
+    node.controller.want("network", "n1", 7, {"mtu": 1450})
+    node.start()
+    node.controller.until(lambda: node.controller.applied.get("network") == {"n1": 7})
+    assert wires.failures == 4

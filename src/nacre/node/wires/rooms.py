@@ -119,7 +119,7 @@ class Rooms:
 
     def stopped(self) -> dict[str, str]:
         """Room -> dnsmasq or radvd, of servers that a signal keeps from serving."""
-        found = {room: pid for room, pid in self._pids.items() if trouble.stopped(pid)}
+        found = {room: pid for room, pid in self.processes().items() if trouble.stopped(pid)}
         return {room: "dnsmasq" if room.startswith("qdhcp-") else "radvd" for room in found}
 
     def forget(self) -> None:
