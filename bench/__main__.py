@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "cpu_ms")
 
 def main(arguments: Sequence[str]) -> int:
     given = _arguments(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a throwaway cloud is wiped however this ends
     unknown = [name for name in given.scenario if name not in SCENARIOS]
     if unknown:
         raise Trouble(f"There is no scenario {unknown[0]}: there are {', '.join(SCENARIOS)}.")
