@@ -1,15 +1,13 @@
 """The identity commands of the unmodified `openstack` client, each once at least: what it is for."""
 
-import configparser
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clients import client
 from conftest import Running
-from image.test_all_commands import Commands
+from image.test_all_commands import Commands, commands_of
 from image.test_image_clients import Shell
 
 # What these commands are for has tests of its own, or is not offered.
@@ -25,11 +23,7 @@ def run(running: Running, tmp_path: Path) -> Iterator[Commands]:
 
 
 def known() -> set[str]:
-    """The commands that this client has."""
-    (listed,) = Path(client("openstack")).parents[1].glob("lib/python*/site-packages/python_openstackclient-*.dist-info/entry_points.txt")
-    read = configparser.ConfigParser(delimiters=("=",))
-    read.read(listed)
-    return {name.replace("_", " ") for name in read["openstack.identity.v3"] if not name.replace("_", " ").startswith(ELSEWHERE)}
+    return {name for name in commands_of("identity.v3") if not name.startswith(ELSEWHERE)}
 
 
 def names(rows: list[dict[str, str]]) -> list[str]:
