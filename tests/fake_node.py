@@ -127,7 +127,7 @@ class SteppedNode:
             calls = nodes.open_calls(conn, self.host)
             held = nodes.held_by(conn, self.host)
             wanted = [(kind, key) for kind, versions in held.items() for key in versions]
-            applied = not (wanted and wires) or nodes.applied(conn, self.host, wanted)
+            applied = not (wanted and wires) or nodes.missing(conn, self.host, wanted) is None
         results = [self._do(call, repeat, refuse) for call in calls]
         if results or not applied:
             self._app()._report(node_api.Report(results=results, applied=held if wires else {}))

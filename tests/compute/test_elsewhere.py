@@ -49,7 +49,7 @@ def refusing(world: World, others: list[SteppedNode]) -> Iterator[dict[str, set[
 
 def create(world: World) -> str:
     world.node.done.clear()
-    return world.create()
+    return world.create_whole()
 
 
 def holds_nothing(world: World, node: SteppedNode, server_id: str) -> None:

@@ -36,8 +36,16 @@ def make(run: Run) -> None:
     toy = run.args["id"]
     run.here("first", lambda tx: _set(tx, toy, "begun"), undo=lambda tx, result: _set(tx, toy, f"not {result}") and None)
     run.node("build", "toybox", nodes.NewCall("ensure_toy", {"id": toy}), undo=nodes.NewCall("absent_toy", {"id": toy}))
-    run.wait("dry", "h", lambda conn: True if toy not in run.cloud.memory["wet"] else None, "dry", 60)
+    run.wait("dry", "h", lambda conn: None, lambda conn, _: "dry" if toy in run.cloud.memory["wet"] else None, 60)
     run.here("last", lambda tx: _set(tx, toy, "done"))
+
+
+@tasks.task("toy.paint", failed=_failed)
+def paint(run: Run) -> None:
+    toy = run.args["id"]
+    run.node("build", "toybox", nodes.NewCall("ensure_toy", {"id": toy}), undo=nodes.NewCall("absent_toy", {"id": toy}))
+    run.here("first", lambda tx: _set(tx, toy, "primed"))
+    run.last("last", lambda tx: _set(tx, toy, "done"))
 
 
 class Toybox:
@@ -77,11 +85,11 @@ def stage(box: Toybox) -> harness.Stage:
 _number = iter(range(10**6))
 
 
-def begin(box: Toybox) -> str:
+def begin(box: Toybox, kind: str = "toy.make") -> str:
     toy = f"toy-{next(_number)}"
     with box.cloud.db.write(WHO) as tx:
         tx.insert(toys, id=toy, state="new", writes=0)
-        tasks.start(tx, "toy.make", f"toy:{toy}", {"id": toy})
+        tasks.start(tx, kind, f"toy:{toy}", {"id": toy})
     return toy
 
 
@@ -104,6 +112,34 @@ def test_every_kill_ends_the_same(box: Toybox, stage: harness.Stage) -> None:
 
 def test_every_failure_takes_back_what_was_done(box: Toybox, stage: harness.Stage) -> None:
     assert harness.every_step_failed(stage, lambda: begin(box), lambda toy, well: check(box, toy, well)) > 12
+
+
+def test_the_last_step_and_the_end_are_one(box: Toybox, stage: harness.Stage) -> None:
+    harness.killed_at_every_boundary(stage, lambda: begin(box, "toy.paint"), lambda toy, well: check(box, toy, well))
+    harness.every_step_failed(stage, lambda: begin(box, "toy.paint"), lambda toy, well: check(box, toy, well))
+    toy = begin(box, "toy.paint")
+    harness.settle(stage)
+    with box.cloud.db.read() as conn:
+        task = tasks.history(conn, f"toy:{toy}")[0]
+        last = {step.name: step for step in tasks.steps_of(conn, task.id)}["last"]
+    assert task.state == "done" and task.finished_at == last.finished_at
+
+
+def test_only_what_was_waited_for_wakes(box: Toybox, stage: harness.Stage) -> None:
+    """A wait that is over at the first look never sleeps; one that is not sleeps until its own topic rings."""
+    quick, slow = begin(box), begin(box)
+    box.cloud.memory["wet"].add(slow)
+    harness.settle(stage)
+    assert (row(box, quick).state, row(box, slow).state) == ("done", "begun")
+    with box.cloud.db.write(WHO) as tx:
+        tasks.wake(tx, "wet", "rain")
+    box.cloud.memory["wet"].discard(slow)
+    harness.settle(stage)
+    assert row(box, slow).state == "begun", "nothing that it waits for rang"
+    with box.cloud.db.write(WHO) as tx:
+        tasks.wake(tx, "wind", "dry")
+    harness.settle(stage)
+    assert row(box, slow).state == "done"
 
 
 def test_a_node_that_refuses(box: Toybox, stage: harness.Stage) -> None:

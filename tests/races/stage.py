@@ -86,7 +86,7 @@ class LateNode(SteppedNode):
         with self.cloud.db.read() as conn:
             calls, held = nodes.open_calls(conn, self.host), nodes.held_by(conn, self.host)
             wanted = [(kind, key) for kind, versions in held.items() for key in versions]
-            applied = not wanted or nodes.applied(conn, self.host, wanted)
+            applied = not wanted or nodes.missing(conn, self.host, wanted) is None
         told = {result["id"] for result in self.results}
         for call in calls:
             if call.id not in told:

@@ -116,7 +116,7 @@ def test_a_report_that_comes_late_is_not_what_is(stage: Stage, server: str) -> N
     late = app._report(node_api.Report(number=0, applied={"server": {server: 0}}, seen={"servers": {}}))
     assert late["counted"] is False and late["number"] == stage.node.number
     with stage.cloud.db.read() as conn:
-        assert nodes.applied(conn, HOST, [("server", server)])
+        assert nodes.missing(conn, HOST, [("server", server)]) is None
     old = app._report(node_api.Report(results=[{"id": "of-nobody", "ok": True}], number=0))
     assert old["counted"] is False, "its results count all the same, the rest is told again"
 
@@ -137,10 +137,10 @@ def test_an_older_version_is_not_the_current_one(stage: Stage, server: str) -> N
         nodes.bump(tx, "server", server)
     stage.node._app()._report(node_api.Report(applied={"server": {server: version}}))
     with stage.cloud.db.read() as conn:
-        assert not nodes.applied(conn, HOST, [("server", server)])
+        assert nodes.missing(conn, HOST, [("server", server)])
     stage.node._app()._report(node_api.Report(epoch=7, applied={"server": {server: version + 1}}))
     with stage.cloud.db.read() as conn:
-        assert not nodes.applied(conn, HOST, [("server", server)]), "another epoch's versions say nothing of these"
+        assert nodes.missing(conn, HOST, [("server", server)]), "another epoch's versions say nothing of these"
 
 
 def test_a_host_that_lost_the_server_says_nothing_of_it(stage: Stage, server: str) -> None:

@@ -27,7 +27,7 @@ LEFT = 500.0
 
 @tasks.task("transfer.waits", failed=lambda tx, run, error: None)
 def waits(run: tasks.Run) -> None:
-    run.wait("rain", "h", lambda conn: None, "rain", LEFT)
+    run.wait("rain", "h", lambda conn: None, lambda conn, _: "rain", LEFT)
 
 
 @pytest.fixture(scope="module")

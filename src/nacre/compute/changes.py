@@ -71,7 +71,7 @@ def snapshot(run: Run) -> None:
     row, host, _ = _now(run)
     power = {states.ACTIVE: "running", states.PAUSED: "paused", states.SUSPENDED: "suspended"}.get(run.args["before"], "shutdown")
     run.node("upload_image", host, _call("upload_image", row.id, UPLOAD_SECONDS, image_id=run.args["image_id"], power=power))
-    run.here("finish", lambda tx: finish(tx, run, run.args["before"], None))
+    run.last("finish", lambda tx: finish(tx, run, run.args["before"], None))
 
 
 # rebuild
@@ -85,7 +85,7 @@ def rebuild(run: Run) -> None:
     run.node("off", host, _call("ensure_power", row.id, power="shutdown", hard=True))
     run.node("absent_disks", host, _call("absent_disks", row.id))
     done = run.node("ensure_server", host, _start(guest, _power_of(after)))
-    run.here("finish", lambda tx: finish(tx, run, after, done, launched_at=tx.now))
+    run.last("finish", lambda tx: finish(tx, run, after, done, launched_at=tx.now))
 
 
 # resize
@@ -138,14 +138,14 @@ def resize(run: Run) -> None:
     run.node("off", host, _call("ensure_power", row.id, power="shutdown", timeout=60), undo=_start(old, power, UNDO_SECONDS))
     run.node("ensure_backup", host, _call("ensure_backup", row.id, GUEST_SECONDS), undo=_call("restore_backup", row.id, UNDO_SECONDS))
     done = run.node("ensure_server", host, _start(new, power), undo=_call("ensure_power", row.id, UNDO_SECONDS, power="shutdown", hard=True))
-    run.here("finish", lambda tx: finish(tx, run, states.RESIZED, done))
+    run.last("finish", lambda tx: finish(tx, run, states.RESIZED, done))
 
 
 @task("compute.confirm_resize", failed=_failed)
 def confirm_resize(run: Run) -> None:
     row, host, _ = _now(run)
     run.node("absent_backup", host, _call("absent_backup", row.id))
-    run.here("finish", lambda tx: _confirmed(tx, run))
+    run.last("finish", lambda tx: _confirmed(tx, run))
 
 
 def _confirmed(tx: db.Tx, run: Run) -> None:
@@ -164,7 +164,7 @@ def revert_resize(run: Run) -> None:
     run.node("restore_backup", host, _call("restore_backup", row.id))
     run.here("unclaim", lambda tx: _unclaim(tx, run, kept["flavor"]))
     done = run.node("ensure_server", host, _start(old, _power_of(kept["before"])))
-    run.here("finish", lambda tx: finish(tx, run, kept["before"], done))
+    run.last("finish", lambda tx: finish(tx, run, kept["before"], done))
 
 
 # rescue
@@ -187,7 +187,7 @@ def rescue(run: Run) -> None:
     run.node("off", host, _call("ensure_power", row.id, power="shutdown", timeout=60),
              undo=_start(old, _power_of(run.args["before"]), UNDO_SECONDS))  # fmt: skip
     done = run.node("ensure_server", host, _start(new, "running"), undo=_call("ensure_power", row.id, UNDO_SECONDS, power="shutdown", hard=True))
-    run.here("finish", lambda tx: finish(tx, run, states.RESCUED, done))
+    run.last("finish", lambda tx: finish(tx, run, states.RESCUED, done))
 
 
 @task("compute.unrescue_server", failed=_broken)
@@ -196,7 +196,7 @@ def unrescue(run: Run) -> None:
     run.node("off", host, _call("ensure_power", row.id, power="shutdown", hard=True))
     run.here("forget", lambda tx: _rescued_with(tx, run, None))
     done = run.node("ensure_server", host, _start(guest, "running"))
-    run.here("finish", lambda tx: finish(tx, run, states.ACTIVE, done))
+    run.last("finish", lambda tx: finish(tx, run, states.ACTIVE, done))
 
 
 # interfaces

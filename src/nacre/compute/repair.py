@@ -19,7 +19,7 @@ def repair(run: Run) -> None:
     found = run.here("look", lambda tx: _look(tx, server_id))
     if found is not None:
         done = run.node("ensure_server", found["host"], nodes.NewCall("ensure_server", {"spec": found["spec"], "power": "shutdown"}, GUEST_SECONDS))
-        run.here("finish", lambda tx: _finish(tx, server_id, done))
+        run.last("finish", lambda tx: _finish(tx, server_id, done))
 
 
 def _look(tx: db.Tx, server_id: str) -> dict[str, Any] | None:

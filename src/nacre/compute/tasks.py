@@ -1,6 +1,7 @@
 """What takes more than one step: create, delete, and the power verbs.
 
-create   schedule (decided on a snapshot; claim, ports and host's document in one transaction) -> the image lies on the node -> the guest
+create   schedule (decided on a snapshot; claim, ports and host's document in one transaction) -> the image lies on the node (where a server
+         that was launched from it is, it does, and is not asked for) -> the guest
          exists, paused -> its wires are reported true -> it runs -> ACTIVE. A host that cannot make it, or dies before the guest is told to
          run, is left for the next best one, five hosts at most. A failure takes all of it back and leaves ERROR with a fault; a guest that
          could not be taken away now gets a tombstone, which its host finds whenever it comes back.
@@ -35,6 +36,9 @@ ATTEMPTS, UNWIRED = 5, 25
 _GROUP = Statement(sa.select(tables.server_groups.c.id).where(tables.server_groups.c.id == sa.select(tables.servers.c.group_id).where(
     tables.servers.c.id == given("server")).scalar_subquery()).with_for_update())  # fmt: skip
 _HOST = Statement(sa.select(tables.compute_hosts.c.host).where(tables.compute_hosts.c.host == given("host")).with_for_update(read=True))
+_BASE = Statement(sa.select(tables.servers.c.number).where(
+    tables.servers.c.host == given("host"), tables.servers.c.image_id == given("image"), tables.servers.c.launched_at.is_not(None),
+    tables.servers.c.deleted_at.is_(None), tables.servers.c.vm_state != states.ERROR, tables.servers.c.task_state.is_(None)).limit(1))  # fmt: skip
 log = logging.getLogger("nacre.compute")
 
 
@@ -149,7 +153,8 @@ def _take(tx: db.Tx, row: db.Row, host: plan.Host) -> dict[str, Any]:
     network.bind_ports(tx, row.id, host.name)
     nodes.hold(tx, host.name, "server", row.id)
     journal.changed(tx, "server", row.id, "schedule", ("host",), {"host": host.name})
-    return {"host": host.name, "spec": spec(row, network.ports_of(tx, [row.id]).get(row.id, ()))}
+    fetched = _BASE.first(tx, host=host.name, image=row.image_id) is not None
+    return {"host": host.name, "spec": spec(row, network.ports_of(tx, [row.id]).get(row.id, ())), "fetched": fetched}
 
 
 def _unschedule(tx: db.Tx, run: Run) -> None:
@@ -210,7 +215,7 @@ def create_server(run: Run) -> None:
         _take_away(run, server_id, host, len(tried))
         run.here(f"unschedule:{len(tried)}", lambda tx: _unschedule(tx, run))
     done = run.node("ensure_power", host, nodes.NewCall("ensure_power", {"server_id": server_id, "power": "running"}, POWER_SECONDS))
-    run.here("finish", lambda tx: finish(tx, run, states.ACTIVE, done, launched_at=tx.now))
+    run.last("finish", lambda tx: finish(tx, run, states.ACTIVE, done, launched_at=tx.now))
 
 
 def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepFailed | None]:
@@ -221,7 +226,8 @@ def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepF
         raise _no_valid_host(run, server_id, {host: (name, why) for host, (name, why) in placed["refused"].items()})
     host, wanted = placed["host"], placed["spec"]
     try:
-        run.node(f"ensure_image{mark}", host, nodes.NewCall("ensure_image", wanted["image"], IMAGE_SECONDS))
+        if not placed.get("fetched"):
+            run.node(f"ensure_image{mark}", host, nodes.NewCall("ensure_image", wanted["image"], IMAGE_SECONDS))
         run.node(f"ensure_server{mark}", host, nodes.NewCall("ensure_server", {"spec": wanted, "power": "paused"}, GUEST_SECONDS),
                  undo=nodes.NewCall("absent_server", {"server_id": server_id}, UNDO_SECONDS))  # fmt: skip
     except Cancelled:
@@ -229,8 +235,8 @@ def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepF
     except StepFailed as error:
         return host, error
     try:
-        run.wait(f"wired{mark}", host, lambda conn: network.unwired(conn, host, server_id) is None or None,
-                 lambda conn: f"applied:{network.unwired(conn, host, server_id) or host}", WIRES_SECONDS)  # fmt: skip
+        run.wait(f"wired{mark}", host, lambda conn: network.wires_of(conn, host, server_id),
+                 lambda conn, wires: network.unwired(conn, host, server_id, wires), WIRES_SECONDS)  # fmt: skip
     except HostDown as error:
         return host, error
     return host, None
@@ -287,7 +293,7 @@ def _power(name: str, after: str, verb: str, args: Callable[[Mapping[str, Any]],
             raise StepFailed("The server is not on a host.")
         call = nodes.NewCall(verb, {"server_id": server_id, **args(run.args)}, POWER_SECONDS)
         done = run.node(verb, row.host, call)
-        run.here("finish", lambda tx: finish(tx, run, after, done, **({"launched_at": tx.now} if name == "start" else {})))
+        run.last("finish", lambda tx: finish(tx, run, after, done, **({"launched_at": tx.now} if name == "start" else {})))
 
 
 _power("start", states.ACTIVE, "ensure_power", lambda args: {"power": "running"})
@@ -325,7 +331,7 @@ def delete_server(run: Run) -> None:
             run.here("tombstone", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", tombstone, None)))
     elif host is not None:
         run.here("tombstone", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", tombstone, None)))
-    run.here("finish", lambda tx: _gone(tx, server_id))
+    run.last("finish", lambda tx: _gone(tx, server_id))
 
 
 def _look(tx: db.Tx, server_id: str) -> dict[str, Any]:

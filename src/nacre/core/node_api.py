@@ -231,8 +231,8 @@ class NodeApp:
                 _store_seen(tx, self.host, report.seen)
                 for told_of in self.behind.reported:
                     told_of(tx, self.host, report.seen)
-            if counted and current and report.applied and nodes.mark_applied(tx, self.host, report.applied):
-                tasks.wake(tx, f"applied:{self.host}")
+            if counted and current and report.applied:
+                tasks.wake(tx, *nodes.mark_applied(tx, self.host, report.applied))
         return {"number": number, "counted": counted}
 
     def _metadata(self, asked: dict[str, str]) -> Mapping[str, Any] | None:

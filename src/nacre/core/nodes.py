@@ -110,8 +110,10 @@ _THERE = Statement(
 _versions = holders.join(documents, sa.and_(holders.c.kind == documents.c.kind, holders.c.id == documents.c.id))
 _held = sa.select(holders.c.kind, holders.c.id, documents.c.version).select_from(_versions).where(holders.c.host == given("host"))
 _HELD = Statement(_held)
-_APPLIED = Statement(_held.where(
-    holders.c.applied == documents.c.version, holders.c.kind.in_(given_list("kinds")), holders.c.id.in_(given_list("ids"))))  # fmt: skip
+_TOLD = Statement(sa.select(holders.c.kind, holders.c.id, holders.c.applied).where(holders.c.host == given("host")))
+_STANDS = Statement(
+    sa.select(holders.c.kind, holders.c.id, documents.c.version, holders.c.applied).select_from(_versions)
+    .where(holders.c.host == given("host"), holders.c.kind.in_(given_list("kinds")), holders.c.id.in_(given_list("ids"))))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -349,16 +351,32 @@ def held_by(conn: db.Conn, host: str) -> dict[str, dict[str, int]]:
     return index
 
 
-def applied(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]]) -> bool:
-    """Whether the current version of every (kind, id) is reported true on `host`; what it does not hold counts as not true."""
-    rows = _APPLIED.rows(conn, host=host, kinds={kind for kind, _ in wanted}, ids={id_ for _, id_ in wanted})
-    return {(row.kind, row.id) for row in rows} >= set(wanted)
+def topic(kind: str, document_id: str) -> str:
+    """What wakes who waits for a document to be true on a host."""
+    return f"applied:{kind}:{document_id}"
 
 
-def mark_applied(tx: db.Tx, host: str, reported: Mapping[str, Mapping[str, int]]) -> bool:
-    """Stores what a report says is true; whether anything moved."""
-    moved = False
+def missing(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]], since: Mapping[str, int] = {}) -> str | None:
+    """The topic of one (kind, id) that is not reported true on `host`, in the version that `since` names by topic or a later one, else in the
+    current one; what it does not hold is not true there."""
+    rows = _STANDS.rows(conn, host=host, kinds={kind for kind, _ in wanted}, ids={id_ for _, id_ in wanted})
+    true = {topic(row.kind, row.id) for row in rows if row.applied >= min(row.version, since.get(topic(row.kind, row.id), row.version))}
+    return next((name for name in (topic(*key) for key in wanted) if name not in true), None)
+
+
+def versions(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """The current version of each that `host` holds, by topic."""
+    rows = _STANDS.rows(conn, host=host, kinds={kind for kind, _ in wanted}, ids={id_ for _, id_ in wanted})
+    return {topic(row.kind, row.id): row.version for row in rows if (row.kind, row.id) in wanted}
+
+
+def mark_applied(tx: db.Tx, host: str, reported: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Stores what a report says is true: of all that it holds, each time. Topics of what is true since."""
+    before = {(row.kind, row.id): row.applied for row in _TOLD.rows(tx, host=host)}
+    moved = []
     for kind in sorted(reported, key=lambda kind: (kind in _LATE, kind)):  # in the order of `_apply`, that none waits for another in a circle
         for document_id, version in sorted(reported[kind].items()):
-            moved |= bool(tx.update(holders, {"host": host, "kind": kind, "id": document_id}, applied=version))
+            known = before.get((kind, document_id))
+            if known not in (None, version) and tx.update(holders, {"host": host, "kind": kind, "id": document_id}, applied=version):
+                moved.append(topic(kind, document_id))
     return moved

@@ -5,12 +5,13 @@ ordinary code whose effects are *steps*; a step that is done is not done again, 
 function simply runs anew:
 
     run.here(name, do)         database only: `do(tx)` and the step's row are one transaction - exactly once
+    run.last(name, do)         the same, and the task's end is in that transaction, too
     run.work(name, make, do)   long work of this process on files or other hosts, outside a transaction (`make`, at least once), then its
                                outcome (`do(tx, made)`) with the step's row - exactly once; kinds that have such steps are `slow`
     run.node(name, host, ...)  on a node: the call is a row written with the step, then the task is *parked* (no thread, no lease)
                                until the report re-queues it - at least once, so node verbs are ensure_x / absent_x
-    run.wait(name, host, ...)  until `check(conn)` gives something, looked at when a topic wakes the task, at its deadline, and when the
-                               host that has to do it dies
+    run.wait(name, host, ...)  until nothing is missing, looked at when the topic of what was missing wakes the task, now and then, and when
+                               the host that has to do it dies; what is there at the first look is no transaction of its own
 
 A step may carry an `undo`; when the task fails or is cancelled the undos of every begun step run in reverse, as steps themselves.
 
@@ -31,9 +32,12 @@ import sqlalchemy as sa
 
 from nacre.core import db, ids, leases, nodes
 from nacre.core.cloud import Cloud
-from nacre.core.statements import Statement, given
+from nacre.core.statements import Statement, given, given_list
 
 OPEN = ("queued", "running", "parked")
+_AT_ONCE = 200
+LOOK_AGAIN = 5.0
+"""Seconds after which a task that waits looks again, whatever woke it or did not."""
 _log = logging.getLogger("nacre.tasks")
 
 tasks = sa.Table(
@@ -105,7 +109,8 @@ class Collected(BaseException):
 
 
 Function = Callable[["Run"], None]
-Topic = str | Callable[[sa.Connection], str]
+Wanted = Callable[[sa.Connection], Any]
+Missing = Callable[[sa.Connection, Any], str | None]
 Failed = Callable[[db.Tx, "Run", Exception], None]
 
 
@@ -160,10 +165,11 @@ def cancel(tx: db.Tx, resource: str) -> int:
     return int(found.rowcount)
 
 
-def wake(tx: db.Tx, topic: str) -> None:
-    """Re-queues the tasks parked on `topic`."""
-    if tx.update(tasks, {"state": "parked", "waiting": topic}, state="queued", waiting=None):
-        tx.ring("tasks")
+def wake(tx: db.Tx, *topics: str) -> None:
+    """Re-queues the tasks parked on any of `topics`."""
+    for start in range(0, len(topics), _AT_ONCE):
+        if _WAKE.change(tx, topics=topics[start : start + _AT_ONCE]):
+            tx.ring("tasks")
 
 
 def _waits() -> sa.Select[Any]:
@@ -201,6 +207,7 @@ def steps_of(conn: db.Conn, task_id: str) -> list[db.Row]:
     return list(conn.execute(sa.select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq)))
 
 
+_WAKE = Statement(tasks.update().where(tasks.c.state == "parked", tasks.c.waiting.in_(given_list("topics"))).values(state="queued", waiting=None))
 _STEP = Statement(sa.select(steps).where(steps.c.task_id == given("id"), steps.c.name == given("name")))
 _CANCELLING = Statement(sa.select(tasks.c.cancelling).where(tasks.c.id == given("id")))
 _MINE = Statement(sa.select(tasks.c.cancelling).where(
@@ -218,6 +225,8 @@ class Run:
         self.owner, self.attempt = row.owner, row.attempt
         self._saved, self._fault = dict(saved), fault
         self._finished: dict[str, Any] = {}
+        self._passed: dict[str, str] = {}
+        self.over = False
         self._undo: list[tuple[str, Callable[[], None]]] = []
         self.phase = "doing"  # or collecting, undoing
         self._heeded = time.monotonic()
@@ -240,6 +249,20 @@ class Run:
             result = do(tx)
             self._record(tx, name, state="done", result=result, finished_at=tx.now)
         return result
+
+    def last(self, name: str, do: Callable[[db.Tx], Any]) -> None:
+        """`here`, with which the task is done."""
+        if self._begun(name) is None:
+            self._fault("before", name)
+            db.again(lambda: self._do_last(name, do))
+            self._fault("after", name)
+
+    def _do_last(self, name: str, do: Callable[[db.Tx], Any]) -> None:
+        with self._write() as tx:
+            result = do(tx)
+            self._record(tx, name, state="done", result=result, finished_at=tx.now)
+            self._close(tx, "done", None)
+        self.over = True
 
     def work(self, name: str, make: Callable[[], AbstractContextManager[T]], do: Callable[[db.Tx, T], Any],
              undo: Callable[[db.Tx, Any], None] | None = None) -> Any:  # fmt: skip
@@ -284,7 +307,7 @@ class Run:
             state, value, error, detail = nodes.outcome(conn, row.call_id)
         if state == "open":
             self._may_wait()
-            db.again(lambda: self._park(f"call:{row.call_id}", None))
+            db.again(lambda: self._park(lambda conn: f"call:{row.call_id}" if nodes.outcome(conn, row.call_id)[0] == "open" else None, None))
             raise Parked
         if state != "done":
             raise StepFailed(error or "the node gave no reason", detail or "")
@@ -304,40 +327,43 @@ class Run:
         except StepFailed as error:
             _log.warning("task %s could not undo %s on %s: %s", self.id, name, host, error)
 
-    def wait(self, name: str, host: str, check: Callable[[sa.Connection], Any], topic: Topic, seconds: float) -> Any:
-        """What `check(conn)` gives as soon as it is not None; looked at whenever `topic` wakes the task. Raises StepFailed at the end,
-        HostDown when `host` dies meanwhile.
-        What waits for several gives a function: the topic of the one that is missing when the task is parked."""
+    def wait(self, name: str, host: str, wanted: Wanted, missing: Missing, seconds: float) -> None:
+        """Until `missing(conn, wanted)` gives no topic any more, of what `wanted(conn)` gave (JSON) when the wait began. Raises StepFailed at
+        the end, HostDown when `host` dies meanwhile."""
         row = self._begun(name)
         if row is not None and row.state == "done":
-            return row.result
+            return
         if row is not None and row.state == "failed":
             raise HostDown(row.result["error"])
         if row is None:
-            db.again(lambda: self._begin_wait(name, host, seconds))
-        collecting = self.phase == "collecting"  # what came since the task failed does not count any more
-        with self.cloud.db.read() as conn:
-            value, instant = None if collecting else check(conn), leases.now(conn)
-        if value is not None:
-            self._finish_step(name, value)
-            return value
-        begun = self._saved[name]
+            with self.cloud.db.read() as conn:
+                asked = wanted(conn)
+                there = missing(conn, asked) is None
+            if there:
+                return self._pass(name, host)
+            db.again(lambda: self._begin_wait(name, host, asked, seconds))
+        begun, collecting = self._saved[name], self.phase == "collecting"
+        with self.cloud.db.read() as conn:  # what came since the task failed does not count any more
+            there, instant = not collecting and missing(conn, begun.result) is None, leases.now(conn)
+        if there:
+            return self._finish_step(name, begun.result)
         over = begun.boot != instant[0] or begun.until < instant[1]
         if not (collecting and over):
             self._may_wait()
         if over:
             raise StepFailed(f"{name}: nothing came in {seconds:.0f} s")
-        db.again(lambda: self._park(topic, begun.until, lambda conn: check(conn) is not None or self._in_vain(conn, name)))
+        until = min(begun.until, instant[1] + LOOK_AGAIN)
+        db.again(lambda: self._park(lambda conn: None if self._in_vain(conn, name) else missing(conn, begun.result), until))
         raise Parked
 
     def _in_vain(self, conn: sa.Connection, name: str) -> bool:
         row = _STEP.first(conn, id=self.id, name=name)
         return row is not None and bool(row.state == "failed")
 
-    def _begin_wait(self, name: str, host: str, seconds: float) -> None:
+    def _begin_wait(self, name: str, host: str, wanted: Any, seconds: float) -> None:
         with self._write() as tx:
             boot, instant = leases.now(tx)
-            self._record(tx, name, state="waiting", host=host, boot=boot, until=instant + seconds)
+            self._record(tx, name, state="waiting", host=host, result=wanted, boot=boot, until=instant + seconds)
 
     def _finish_step(self, name: str, value: Any) -> None:
         """Stored with whatever is written next; if nothing is, a later run finds the same outcome."""
@@ -345,15 +371,19 @@ class Run:
         self._finished[name] = value
         self._fault("after", name)
 
-    def _park(self, on: Topic, until: float | None, check: Callable[[sa.Connection], bool] | None = None) -> None:
-        """Sleep until `topic`; what came between looking and parking is seen by looking again inside the transaction."""
+    def _pass(self, name: str, host: str) -> None:
+        """The same for a wait that had not begun."""
+        self._fault("before", name)
+        self._passed[name] = host
+        self._fault("after", name)
+
+    def _park(self, missing: Callable[[sa.Connection], str | None], until: float | None) -> None:
+        """Sleep until the topic of what is missing rings; what came between looking and parking is seen by looking inside the transaction."""
         with self._write() as tx:
-            topic = on if isinstance(on, str) else on(tx.conn)
-            call_done = topic.startswith("call:") and nodes.outcome(tx.conn, topic[5:])[0] != "open"
-            ready = call_done or (check is not None and check(tx.conn))
-            state = "queued" if ready else "parked"
+            topic = missing(tx.conn)
+            state = "queued" if topic is None else "parked"
             tx.update(tasks, {"id": self.id}, state=state, waiting=topic, until=until, boot=leases.now(tx)[0], owner=None, updated_at=tx.now)
-            if ready:
+            if topic is None:
                 tx.ring("tasks")
 
     def _begun(self, name: str) -> db.Row | None:
@@ -373,8 +403,11 @@ class Run:
             self._mine(tx)
             for name, value in self._finished.items():
                 tx.update(steps, {"task_id": self.id, "name": name}, state="done", result=value, finished_at=tx.now)
+            for name, host in self._passed.items():
+                self._record(tx, name, state="done", host=host, finished_at=tx.now)
             yield tx
         self._finished.clear()
+        self._passed.clear()
 
     def _mine(self, tx: db.Tx) -> None:
         """Proves the lease and looks at the cancel mark, in the step's own transaction."""
@@ -398,15 +431,19 @@ class Run:
             undo()
 
     def end(self, state: str, error: Exception | None) -> None:
-        """The task's last transaction, with the kind's `failed` hook in it."""
-        db.again(lambda: self._end(state, error))
+        """The task's last transaction, with the kind's `failed` hook in it; none when its last step had it."""
+        if not self.over:
+            db.again(lambda: self._end(state, error))
 
     def _end(self, state: str, error: Exception | None) -> None:
         self.phase = "ending"
         with self._write() as tx:
             if error is not None:
                 KINDS[self.kind].failed(tx, self, error)
-            told = {"message": str(error), "detail": getattr(error, "detail", "")} if error is not None else None
-            tx.update(tasks, {"id": self.id}, state=state, finished_at=tx.now, updated_at=tx.now, error=told, owner=None)
-            tx.ring("tasks")
-            tx.ring(f"task:{self.id}")
+            self._close(tx, state, error)
+
+    def _close(self, tx: db.Tx, state: str, error: Exception | None) -> None:
+        told = {"message": str(error), "detail": getattr(error, "detail", "")} if error is not None else None
+        tx.update(tasks, {"id": self.id}, state=state, finished_at=tx.now, updated_at=tx.now, error=told, owner=None)
+        tx.ring("tasks")
+        tx.ring(f"task:{self.id}")

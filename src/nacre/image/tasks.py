@@ -105,7 +105,7 @@ def import_image(run: Run) -> None:
         failure = told["failed"]
     if not reached:
         raise StepFailed(failure)
-    run.here("finish", lambda tx: _finish(tx, run, [name for name in wanted if name not in reached]))
+    run.last("finish", lambda tx: _finish(tx, run, [name for name in wanted if name not in reached]))
 
 
 @contextmanager

@@ -7,8 +7,8 @@ transaction where a host is alive and by a loop where none was.
 
 What other services call, all as the system (no policy, no commit; `tx` is the caller's open transaction):
 
-    servers       ports_for_server  bind_ports  unbind_ports  release_ports  release_port  ports_of  unwired  server_at
-                  subnets_of  security_groups_of  add_security_group  remove_security_group
+    servers       ports_for_server  bind_ports  unbind_ports  release_ports  release_port  ports_of  seen_of  wires_of  unwired
+                  server_at  subnets_of  security_groups_of  add_security_group  remove_security_group
                   add_fixed_ip  remove_fixed_ip  add_floating_ip  remove_floating_ip
                   old_groups (a module: security groups as compute shows them until 2.35, for the user)
     the program   DOCUMENTS  reported  bootstrap  project_deleted
@@ -30,15 +30,17 @@ from nacre.network.service.servers import (
     release_ports,
     remove_security_group,
     security_groups_of,
+    seen_of,
     server_at,
     subnets_of,
     unbind_ports,
     unwired,
+    wires_of,
 )
 
 __all__ = [
     "DOCUMENTS", "Port", "add_fixed_ip", "add_floating_ip", "add_security_group",
     "attached", "bind_ports", "bootstrap", "old_groups", "port_of", "ports_for_server", "ports_of", "project_deleted",
     "release_port", "release_ports", "remove_fixed_ip", "remove_floating_ip", "remove_security_group",
-    "reported", "security_groups_of", "server_at", "subnets_of", "unbind_ports", "unwired",
+    "reported", "security_groups_of", "seen_of", "server_at", "subnets_of", "unbind_ports", "unwired", "wires_of",
 ]  # fmt: skip

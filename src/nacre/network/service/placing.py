@@ -78,7 +78,7 @@ def place_dhcp(tx: db.Tx, network_id: str, old: str | None, new: str | None) -> 
     tx.update(ports, port, host=new or "", device_id=dhcp_device(new, network_id))
     if old is not None:
         nodes.release(tx, "dhcp", network_id, old)
-        tasks.wake(tx, f"applied:{old}")  # who waits for it there waits for the new one now
+        tasks.wake(tx, nodes.topic("dhcp", network_id))  # who waits for it there waits for the new one now
         wiring.settle_networks(tx, old, [network_id])
     if new is not None:
         nodes.hold(tx, new, "dhcp", network_id)

@@ -5,10 +5,10 @@ the server and go with it; ports that were given are only detached. Refusals are
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from nacre.core import db, nodes
@@ -31,8 +31,7 @@ ATTACHED = ports.c.attached > 0
 """A port is a server's only because compute attached it: anybody may write any device_id into a port of his own."""
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """`fixed_ips`: {"ip_address", "subnet_id"} each; `floating_ips`: by fixed address; `security_groups`: names."""
 
     id: str
@@ -262,21 +261,30 @@ _INSIDE = Statement(sa.select(members.c.group_id).where(members.c.port_id.in_(gi
 _SERVED = Statement(sa.select(dhcp_servers).where(dhcp_servers.c.network_id.in_(given_list("ids")), dhcp_servers.c.host.is_not(None)))
 
 
-def unwired(conn: db.Conn, host: str, server_id: str) -> str | None:
-    """A host that has not yet reported true what the server's ports need: port, network and security groups on `host`, and DHCP where it
-    runs (a DHCP server without a host that lives is not waited for)."""
+def wires_of(conn: db.Conn, host: str, server_id: str) -> dict[str, int]:
+    """The versions of the documents by which the server's ports are wired as they are now, by topic."""
+    return {name: version for at, keys in _wires(conn, host, server_id) for name, version in nodes.versions(conn, at, keys).items()}
+
+
+def unwired(conn: db.Conn, host: str, server_id: str, since: Mapping[str, int] = {}) -> str | None:
+    """The topic of a document that the server's ports need and that is not yet reported true (`since` as `wires_of` gave it, that later
+    changes for others are not waited for)."""
+    waits = (nodes.missing(conn, at, keys, since) for at, keys in _wires(conn, host, server_id))
+    return next(filter(None, waits), None)
+
+
+def _wires(conn: db.Conn, host: str, server_id: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """What has to be true where: port, network and security groups on `host`, and DHCP where it runs (a DHCP server without a host that lives
+    is not waited for)."""
     mine = [(row.id, row.network_id) for row in _ATTACHED.rows(conn, server=server_id)]
     if not mine:
-        return None
+        return
     here = [("port", id_) for id_, _ in mine] + [("network", id_) for id_ in {network_id for _, network_id in mine}]
-    here += [("security_group", row.group_id) for row in _INSIDE.rows(conn, ids=[id_ for id_, _ in mine])]
-    if not nodes.applied(conn, host, here):
-        return host
+    yield host, here + [("security_group", row.group_id) for row in _INSIDE.rows(conn, ids=[id_ for id_, _ in mine])]
     for row in _SERVED.rows(conn, ids={network_id for _, network_id in mine}):
         at = nodes.host_named(conn, row.host)
-        if at is not None and nodes.alive(at) and not nodes.applied(conn, row.host, [("dhcp", row.network_id)]):
-            return str(row.host)
-    return None
+        if at is not None and nodes.alive(at):
+            yield row.host, [("dhcp", row.network_id)]
 
 
 def subnets_of(conn: db.Conn, subnet_ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
@@ -295,6 +303,31 @@ def server_at(conn: db.Conn, kind: str, scope_id: str, address: str) -> str | No
     else:
         query = query.join(interfaces, interfaces.c.subnet_id == addresses.c.subnet_id).where(interfaces.c.router_id == scope_id)
     return conn.execute(query.limit(1)).scalar()
+
+
+def seen_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, tuple[tuple[db.Row, ...], tuple[str, ...]]]:
+    """Server id -> what is shown of its ports, in the order they were attached: rows (network_name, mac_address, address, floating), one for
+    each floating IP of an address; and the names of their security groups. Servers without ports are no keys."""
+    addressed, grouped = dict[str, list[db.Row]](), dict[str, list[str]]()
+    for row in _ADDRESSED.rows(conn, ids=server_ids):
+        addressed.setdefault(row.device_id, []).append(row)
+    for row in _GROUPED.rows(conn, ids=server_ids):
+        grouped.setdefault(row.device_id, []).append(row.name)
+    return {id_: (tuple(addressed.get(id_, ())), tuple(grouped.get(id_, ()))) for id_ in addressed.keys() | grouped.keys()}
+
+
+_BY_ATTACHMENT = (ports.c.attached, ports.c.created_at, ports.c.id)
+_ADDRESSED = Statement(
+    sa.select(ports.c.device_id, networks.c.name.label("network_name"), ports.c.mac_address, addresses.c.address,
+              floating_ips.c.address.label("floating"))
+    .join_from(ports, networks, networks.c.id == ports.c.network_id).join(addresses, addresses.c.port_id == ports.c.id)
+    .outerjoin(floating_ips, sa.and_(floating_ips.c.port_id == ports.c.id, floating_ips.c.fixed_ip_address == addresses.c.address))
+    .where(ports.c.device_id.in_(given_list("ids")), ATTACHED)
+    .order_by(*_BY_ATTACHMENT, addresses.c.position, floating_ips.c.created_at))  # fmt: skip
+_GROUPED = Statement(
+    sa.select(ports.c.device_id, security.groups.c.name).join_from(ports, members, members.c.port_id == ports.c.id)
+    .join(security.groups, security.groups.c.id == members.c.group_id)
+    .where(ports.c.device_id.in_(given_list("ids")), ATTACHED).order_by(*_BY_ATTACHMENT, members.c.position))  # fmt: skip
 
 
 def security_groups_of(conn: db.Conn, server_ids: Sequence[str]) -> dict[str, list[dict[str, str]]]:
