@@ -83,3 +83,31 @@ def test_two_that_block_each_other_both_succeed(database: Database) -> None:
 def test_what_cannot_be_stored_is_a_bad_request(database: Database, value: dict[str, object]) -> None:
     with pytest.raises(BadRequest), database.write(WHO) as tx:
         tx.insert(things, **{"name": "x", "count": 0, **value})
+
+
+def test_after_an_error_the_next_transaction_is_a_whole_one(database: Database) -> None:
+    """Whatever a block ends with, what it changed is gone, and what comes after it sees and changes what is there."""
+    for trouble in (KeyError("ours"), GeneratorExit(), None):
+        with pytest.raises((KeyError, GeneratorExit, sa.exc.IntegrityError)), database.write(WHO) as tx:
+            tx.update(things, {"name": "a"}, count=7)
+            with tx.nested():
+                tx.update(things, {"name": "b"}, count=7)
+                if trouble is not None:
+                    raise trouble
+                tx.insert(things, name="a", count=0)
+        with database.read() as conn, database.read() as other:
+            assert set(conn.execute(sa.select(things.c.count)).scalars()) == set(other.execute(sa.select(things.c.count)).scalars()) == {0}
+            conn.execute(things.update().values(count=9))
+        with database.write(WHO) as tx:
+            assert tx.update(things, {"name": "a", "count": 0}, count=0) == 1, "what a reader changed is gone"
+
+
+def test_a_reader_keeps_its_snapshot_while_others_write(tmp_path: Path) -> None:
+    for database in made(f"sqlite:///{tmp_path}/things.db"):
+        with database.read() as conn:
+            before = conn.execute(sa.select(things.c.count).where(things.c.name == "a")).scalar()
+            with database.write(WHO) as tx:
+                tx.update(things, {"name": "a"}, count=5)
+            with database.read() as later:
+                assert later.execute(sa.select(things.c.count).where(things.c.name == "a")).scalar() == 5
+            assert conn.execute(sa.select(things.c.count).where(things.c.name == "a")).scalar() == before == 0
