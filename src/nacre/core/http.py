@@ -4,7 +4,9 @@ A service is a table of `Route` rows. The kit matches the raw path segment by se
 microversion and (for `POST .../action`) the body's single key, authenticates, decodes the body for that version, calls the handler
 and renders what it returned: a dict becomes JSON with the row's status, `Reply` says more, a Starlette response is passed through.
 Handlers are plain functions; what a request needs (who asks, its body, the handler, its answer) is done in one go on one thread of a
-bounded pool. A handler that streams is `async` and gets the open request. Any `Error` is rendered by the service in its upstream format;
+bounded pool. Reads have a pool of their own, so that none waits behind changes, which wait for each other and for the disk; where the
+database is in this process it is small, since more threads than that take the interpreter from each other at every row.
+A handler that streams is `async` and gets the open request. Any `Error` is rendered by the service in its upstream format;
 anything else is a 500 whose cause is only in the log.
 
 Races: a handler that loses a unique or serialisation race is run again whole (`db.again`), so it keeps its effects in one transaction.
@@ -215,10 +217,10 @@ class Tree:
 class App:
     """The ASGI application: all services, each under its prefix."""
 
-    def __init__(self, cloud: Cloud, services: Iterable[Service], threads: int = 16, root: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, cloud: Cloud, services: Iterable[Service], root: Callable[[str], Any] | None = None) -> None:
         self.cloud, self.root = cloud, root
         self.mounts = {service.prefix.strip("/"): (service, Tree(service.routes)) for service in services}
-        self.threads = Threads(threads, "request")
+        self.reads, self.changes = Threads(4 if cloud.db.sqlite else 16, "read"), Threads(16, "change")
         self._policies_read = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -282,7 +284,8 @@ class App:
                 raise NotFound("The resource could not be found.")
             raise MethodNotAllowed("The method is not allowed for this resource.")
         needed = any(route.rule not in (PUBLIC, SIGNED) for route, _ in serving)
-        known = await self._in_thread(lambda: self._caller(request, request_id, True)) if needed and _is_long(request) else None
+        threads = self.reads if request.method in ("GET", "HEAD") else self.changes
+        known = await _in(threads, lambda: self._caller(request, request_id, True)) if needed and _is_long(request) else None
         raw = b"" if serving[0][0].stream else await _read(request, MAX_BODY if needed else MAX_UNKNOWN)
 
         def work() -> Call | Response:
@@ -296,7 +299,7 @@ class App:
             call = Call(caller, route, service, path, request.query_params, request.headers, body, version, request, _base(request))
             return call if route.streams else _answered(call, db.again(lambda: route.handler(call)))
 
-        done = await self._in_thread(work)
+        done = await _in(threads, work)
         return done if isinstance(done, Response) else _answered(done, await done.route.handler(done))
 
     def _caller(self, request: Request, request_id: str, needed: bool) -> Caller:
@@ -306,15 +309,6 @@ class App:
                 raise Unauthorized
             return Caller(self.cloud, request_id)
         return self.cloud.authenticate(self.cloud, token, request_id) if needed else Caller(self.cloud, request_id, token=token)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Raises Unavailable when it takes so long that only a database that hangs explains it."""
-        future = self.threads.run(work)
-        await asyncio.wait((future,), timeout=PATIENCE)
-        if not future.done():
-            future.cancel()
-            raise Unavailable("The request was not done in time, try again later.")
-        return future.result()
 
     async def _websocket(self, socket: WebSocket) -> None:
         segments = [unquote(part) for part in socket.scope["path"].strip("/").split("/")]
@@ -326,6 +320,21 @@ class App:
             return
         route, names = serving[0]
         await route.handler(self.cloud, socket, dict(zip(names, values, strict=True)))
+
+
+async def _in(threads: Threads, work: Callable[[], T]) -> T:
+    """Raises Unavailable when it takes so long that only a database that hangs explains it."""
+    future = threads.run(work)
+    late = asyncio.get_running_loop().call_later(PATIENCE, _give_up, future)
+    try:
+        return await future
+    finally:
+        late.cancel()
+
+
+def _give_up(future: "asyncio.Future[Any]") -> None:
+    if not future.done():
+        future.set_exception(Unavailable("The request was not done in time, try again later."))
 
 
 def _answered(call: Call, result: Any) -> Response:

@@ -52,7 +52,7 @@ class Threads:
 
 
 def _settle(future: "asyncio.Future[Any]", result: Any, failure: BaseException | None) -> None:
-    if future.cancelled():
+    if future.done():  # nobody waits any more
         return
     if failure is not None:
         future.set_exception(failure)
