@@ -31,6 +31,7 @@ LIMIT = 32 * 1024 * 1024
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
+_ENCODER = json.JSONEncoder(default=str, ensure_ascii=False)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "service", "taskName"}
 
 
@@ -40,9 +41,13 @@ class JsonLines(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__()
         self.process = process
+        self._second = 0, ""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        second, moment = self._second
+        if second != int(record.created):
+            moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            self._second = int(record.created), moment
         line: dict[str, object] = {
             "time": f"{moment}.{int(record.created % 1 * 1e6):06d}Z",
             "level": record.levelname,
@@ -56,7 +61,7 @@ class JsonLines(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD and key not in line)
         if record.exc_info and record.exc_info[0]:
             line["trace"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _ENCODER.encode(line)
 
 
 def service_of(record: logging.LogRecord, process: str) -> str:
@@ -151,6 +156,8 @@ def _same(path: Path, seen: os.stat_result) -> bool:
 
 def setup(folder: Path, process: str, *, debug: bool = False) -> None:
     """From now on everything this process logs goes to `folder`; what nobody caught is logged as well."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # who looks these up for nothing: "Optimization" in
+    logging._srcfile = None  # Python's Logging HOWTO
     root = logging.getLogger()
     root.handlers[:] = [ServiceFiles(folder, process)]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
