@@ -86,3 +86,14 @@ def test_a_verb_that_lost_a_race_is_run_again(cloud: Cloud) -> None:
 
     db.again(verb)
     assert tried == ["b", "e"]
+
+
+def test_lazy_rows_are_the_same_by_name(cloud: Cloud) -> None:
+    columns = (hosts.c.name, hosts.c.seen, hosts.c.last_seen, hosts.c.address, hosts.c.number)
+    query = sa.select(*columns).order_by(hosts.c.name)
+    with cloud.db.read() as conn:
+        eager, lazy, again = Statement(query).rows(conn), Statement(query, lazy=True).rows(conn), Statement(query, lazy=True).rows(conn)
+    assert [row._mapping for row in lazy] != [] and lazy == again
+    for one, other in zip(eager, lazy, strict=True):
+        assert all(getattr(one, column.name) == getattr(other, column.name) for column in columns)
+        assert type(one.seen) is type(other.seen) is dict and one.last_seen == other.last_seen

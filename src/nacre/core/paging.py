@@ -6,6 +6,7 @@ databases. Source: OpenStack API guidelines, "Pagination, Filtering and Sorting"
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -52,8 +53,10 @@ def page_of(query: QueryParams, *, most: int | None, keys: Sequence[tuple[str, s
     return Page(limit_of(query, most), query.get("marker"), tuple((sortable[key], way) for key, way in asked) or tuple(keys))
 
 
-def take(conn: db.Conn, select: sa.Select[Any], table: sa.Table, page: Page, unique: str = "id") -> tuple[list[db.Row], bool]:
-    """The page's rows of `select` (over `table`), and whether more follow. Raises BadRequest for an unknown marker."""
+def take(conn: db.Conn, select: sa.Select[Any], table: sa.Table, page: Page, unique: str = "id",
+         given: Mapping[str, Any] | None = None) -> tuple[list[db.Row], bool]:  # fmt: skip
+    """The page's rows of `select` (over `table`), and whether more follow. Raises BadRequest for an unknown marker.
+    `given`: the parameters of a select that is always the same one, which then is compiled once for each order."""
     ways = [*page.keys] + ([] if any(key == unique for key, _ in page.keys) else [(unique, page.keys[-1][1] if page.keys else "asc")])
     if page.reverse:
         ways = [(key, "asc" if way == "desc" else "desc") for key, way in ways]
@@ -63,16 +66,34 @@ def take(conn: db.Conn, select: sa.Select[Any], table: sa.Table, page: Page, uni
         if row is None:
             raise BadRequest(f"marker [{page.marker}] not found", kind="MarkerNotFound")
         select = select.where(_after(table, ways, tuple(row)))
-    for key, way in ways:
-        column = table.c[key]
-        order = [column.is_not(None), column.asc()] if way == "asc" else [column.is_not(None).desc(), column.desc()]
-        select = select.order_by(*(order if column.nullable else order[1:]))
+    elif given is not None and page.limit is not None:
+        rows = _first(select, table, tuple(ways)).rows(conn, **given, _limit=page.limit + 1)
+        return _cut(rows, page)
+    select = select.order_by(*_order(table, tuple(ways)))
     if page.limit is not None:
         select = select.limit(page.limit + 1)
-    rows = statements.rows(conn, select)
+    return _cut(statements.rows(conn, select.params(given) if given is not None else select), page)
+
+
+def _cut(rows: list[db.Row], page: Page) -> tuple[list[db.Row], bool]:
     more = page.limit is not None and len(rows) > page.limit
     rows = rows[: page.limit] if more else rows
     return (rows[::-1] if page.reverse else rows), more
+
+
+@lru_cache(64)
+def _first(select: sa.Select[Any], table: sa.Table, ways: tuple[tuple[str, str], ...]) -> statements.Statement:
+    return statements.Statement(select.order_by(*_order(table, ways)).limit(statements.given("_limit")))
+
+
+@lru_cache(256)
+def _order(table: sa.Table, ways: tuple[tuple[str, str], ...]) -> tuple[sa.ColumnElement[Any], ...]:
+    order: list[sa.ColumnElement[Any]] = []
+    for key, way in ways:
+        column = table.c[key]
+        both = [column.is_not(None), column.asc()] if way == "asc" else [column.is_not(None).desc(), column.desc()]
+        order += both if column.nullable else both[1:]
+    return tuple(order)
 
 
 def _after(table: sa.Table, ways: list[tuple[str, str]], values: tuple[Any, ...]) -> sa.ColumnElement[bool]:

@@ -9,6 +9,8 @@ dialect and number of members of its IN lists) with the types' conversions, and 
 
 It is part of the connection's transaction; its errors and who listens to executions are the same. It is for what runs often. Its rows read
 like SQLAlchemy's, by name, position and `_mapping`, and are tuples: a column by its name costs 50 ns, not 330.
+Where most rows are only compared with what they were (core/rendered.py), `lazy` leaves what the driver gave in the tuple and makes a value
+of it each time that its name is read: such rows are read by name alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,11 +60,22 @@ def _row(names: tuple[str, ...]) -> Any:
     return type("Row", (tuple,), {**columns, "__slots__": (), "_mapping": property(lambda row: dict(zip(names, row, strict=True)))})
 
 
-class Statement:
-    """`keys`: for an INSERT or UPDATE without values, the columns that are given."""
+def _lazy_row(row: Any, converts: Sequence[Convert | None]) -> Any:
+    """A `row` whose values are made when they are read."""
+    names = [name for name, part in vars(row).items() if isinstance(part, property) and name != "_mapping"]
+    made = {name: _made_at(position, convert) for position, (name, convert) in enumerate(zip(names, converts, strict=True)) if convert}
+    return type("LazyRow", (row,), {"__slots__": (), **made})
 
-    def __init__(self, clause: sa.Executable, keys: Sequence[str] | None = None) -> None:
-        self.clause, self.keys = clause, keys
+
+def _made_at(position: int, convert: Convert) -> property:
+    return property(lambda row: None if row[position] is None else convert(row[position]))
+
+
+class Statement:
+    """`keys`: for an INSERT or UPDATE without values, the columns that are given. `lazy`: how its rows are read (above)."""
+
+    def __init__(self, clause: sa.Executable, keys: Sequence[str] | None = None, *, lazy: bool = False) -> None:
+        self.clause, self.keys, self.lazy = clause, keys, lazy
         self._compiled: dict[str, tuple[SQLCompiler, list[str]]] = {}
         self._texts: dict[tuple[Any, ...], _Text] = {}
 
@@ -95,7 +108,7 @@ class Statement:
         key = (plain.dialect.name, *(len(values[name]) for name in lists))
         text = self._texts.get(key)
         if text is None:
-            text = self._texts[key] = _Text(compiled, lists, values)
+            text = self._texts[key] = _Text(compiled, lists, values, lazy=self.lazy)
         if not plain.in_transaction():
             plain.begin()
         cursor, arguments = plain.connection.cursor(), text.arguments(values)
@@ -118,7 +131,7 @@ class Statement:
 class _Text:
     """A statement's SQL for one dialect and one number of members in each IN."""
 
-    def __init__(self, compiled: SQLCompiler, lists: list[str], values: dict[str, Any]) -> None:
+    def __init__(self, compiled: SQLCompiler, lists: list[str], values: dict[str, Any], *, lazy: bool) -> None:
         self.lists: list[tuple[str, list[str]]] = []
         converts: dict[str, Any] = dict(compiled._bind_processors)
         known: Mapping[str, Any] = compiled.params
@@ -134,7 +147,7 @@ class _Text:
         self.constants = {name: known[name] for name in names if name not in values and name not in members}
         self.names, self.positional = names, order is not None
         self.converts_in = [converts.get(name) for name in names]
-        self.dialect, self.columns = compiled.dialect, compiled._result_columns
+        self.dialect, self.columns, self.lazy = compiled.dialect, compiled._result_columns, lazy
         self._made = _row(tuple(column.keyname for column in self.columns))
         self._converts: list[tuple[int, Convert]] | None = None
 
@@ -143,7 +156,9 @@ class _Text:
         if self._converts is None:
             kinds = [told[1] for told in cursor.description]
             found = [_convert(column.type, self.dialect, kind) for column, kind in zip(self.columns, kinds, strict=True)]
-            self._converts = [(position, convert) for position, convert in enumerate(found) if convert]
+            self._converts = [(position, convert) for position, convert in enumerate(found) if convert and not self.lazy]
+            if self.lazy:
+                self._made = _lazy_row(self._made, found)
         made, plain = self._made, cursor.fetchall()
         if not self._converts:
             return cast(list[Row], [made(row) for row in plain])

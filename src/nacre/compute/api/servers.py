@@ -1,6 +1,5 @@
 """Handlers of servers, their metadata, tags, addresses and interfaces."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from nacre.compute import states
@@ -72,28 +71,33 @@ def _decoded(call: Call, name: str) -> Any:
     return text
 
 
-def _listed(call: Call, kind: str, columns: Iterable[str]) -> tuple[list[Row], str | None]:
+def _asked(call: Call) -> tuple[paging.Page, dict[str, Any], bool] | None:
+    """Which servers: page, filters, whether of all projects; None when no server can be among them."""
     filters, all_projects = _filters(call)
     if "changes-since" in filters and "changes-before" in filters and filters["changes-before"] < filters["changes-since"]:
         raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
     if "status" in filters and not filters["status"]:
         call.caller.require({"project_id": call.caller.project_id, "user_id": call.caller.user_id})
-        return [], None
+        return None
     page = paging.page_of(call.query, most=1000, keys=(("created_at", "desc"), ("number", "desc")), sortable=listing.SORTABLE)
-    rows, more = listing.listed(call.caller, page, filters, all_projects, columns)
-    return rows, paging.link(f"{call.url}/v2.1/{kind}", call.query, rows[-1].id) if more and rows else None
+    return page, filters, all_projects
+
+
+def _following(call: Call, kind: str, last: str) -> str:
+    return paging.link(f"{call.url}/v2.1/{kind}", call.query, last)
 
 
 def index(call: Call) -> dict[str, Any]:
-    rows, following = _listed(call, "servers", view.BASIC)
-    return common.page("servers", [view.basic(row, call.url) for row in rows], following)
+    asked = _asked(call)
+    rows, more = listing.listed(call.caller, *asked) if asked else ([], False)
+    return common.page("servers", [view.basic(row, call.url) for row in rows], _following(call, "servers", rows[-1].id) if more and rows else None)
 
 
 def detail(call: Call) -> dict[str, Any]:
-    may = _may(call)
-    rows, following = _listed(call, "servers/detail", view.columns(call.version, may))
-    shown = [view.detail(found, call.url, call.version, may, one=False) for found in listing.detailed(call.caller, rows)]
-    return common.page("servers", shown, following)
+    may, asked = _may(call), _asked(call)
+    found, more = listing.detailed(call.caller, *asked, view.columns(call.version, may)) if asked else ([], False)
+    following = _following(call, "servers/detail", found[-1].row.id) if more and found else None
+    return common.page("servers", view.listed(found, call.url, call.version, may), following)
 
 
 def show(call: Call) -> dict[str, Any]:

@@ -1,21 +1,24 @@
 """A server as a microversion shows it. Each addition names the version it came with; attributes that policy hides are left out."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from nacre.compute import states
 from nacre.compute.bodies import flavors
 from nacre.compute.bodies.common import stamp
 from nacre.compute.service.listing import Detail
 from nacre.core import db
+from nacre.core.rendered import Rendered
 from nacre.core.versions import Version
 
+_rendered = Rendered[Detail](2000)
 EXTENDED, HOST_STATUS, HOST_UNKNOWN, SPECS = "extended", "host_status", "host_unknown", "specs"
-BASIC = ("id", "name")
 _COLUMNS = (
-    *BASIC, "project_id", "user_id", "meta", "host", "created_at", "updated_at", "vm_state", "task_state", "access_ip_v4", "access_ip_v6",
+    "id", "name", "project_id", "user_id", "meta", "host", "created_at", "updated_at", "vm_state", "task_state", "access_ip_v4", "access_ip_v6",
     "disk_config", "config_drive", "key_name", "image_id", "flavor_id", "flavor", "availability_zone", "launched_at", "terminated_at", "fault",
     "number", "hostname", "launch_index", "reservation_id", "root_device_name", "locked_by", "locked_reason", "description", "group_id",
     "trusted_image_certificates", "pinned_availability_zone",
@@ -39,12 +42,13 @@ def basic(row: db.Row, url: str) -> dict[str, Any]:
 def addresses(found: Detail) -> dict[str, list[dict[str, Any]]]:
     """Network name -> addresses, floating ones after the fixed one they lead to."""
     shown: dict[str, list[dict[str, Any]]] = {}
-    for port in found.ports:
-        for fixed in port.fixed_ips:
-            both = [(fixed["ip_address"], "fixed"), (port.floating_ips.get(fixed["ip_address"]), "floating")]
-            shown.setdefault(port.network_name, []).extend(
-                {"version": 6 if ":" in address else 4, "addr": address, "OS-EXT-IPS:type": kind, "OS-EXT-IPS-MAC:mac_addr": port.mac_address}
-                for address, kind in both if address)  # fmt: skip
+    told = None
+    for row in found.addresses:
+        both = [(row.floating, "floating")] if told == (row.mac_address, row.address) else [(row.address, "fixed"), (row.floating, "floating")]
+        told = row.mac_address, row.address
+        shown.setdefault(row.network_name, []).extend(
+            {"version": 6 if ":" in address else 4, "addr": address, "OS-EXT-IPS:type": kind, "OS-EXT-IPS-MAC:mac_addr": row.mac_address}
+            for address, kind in both if address)  # fmt: skip
     return shown
 
 
@@ -52,6 +56,12 @@ def addresses(found: Detail) -> dict[str, list[dict[str, Any]]]:
 def host_id(project_id: str, host: str | None) -> str:
     """What a project may know of the host: equal for servers on the same host."""
     return hashlib.sha224(f"{project_id}{host}".encode()).hexdigest() if host else ""
+
+
+def listed(found: Iterable[Detail], url: str, version: Version, may: Collection[str]) -> list[msgspec.Raw]:
+    """Each as `detail` shows it in a list."""
+    seen = url, version, frozenset(may)
+    return [_rendered.json((one.row.id, seen), one, lambda server: detail(server, url, version, may, one=False)) for one in found]
 
 
 def detail(found: Detail, url: str, version: Version, may: Collection[str], *, one: bool = True) -> dict[str, Any]:
@@ -67,15 +77,14 @@ def detail(found: Detail, url: str, version: Version, may: Collection[str], *, o
         "flavor": _flavor(row, url, version, SPECS in may),
         "OS-EXT-AZ:availability_zone": row.availability_zone or "",
         "OS-SRV-USG:launched_at": _plain(row.launched_at), "OS-SRV-USG:terminated_at": _plain(row.terminated_at),
-        "OS-EXT-STS:task_state": row.task_state, "OS-EXT-STS:vm_state": row.vm_state, "OS-EXT-STS:power_state": states.POWER.get(found.power or "",
-            0),
+        "OS-EXT-STS:task_state": row.task_state, "OS-EXT-STS:vm_state": row.vm_state, "OS-EXT-STS:power_state": states.POWER.get(row.power or "", 0),
         "os-extended-volumes:volumes_attached": [],
     }  # fmt: skip
     if status in _PROGRESS:
         shown["progress"] = 0
     if row.fault and (status in ("ERROR", "DELETED") or _stands(row)):
         shown["fault"] = _fault(row, EXTENDED in may)
-    groups = list(dict.fromkeys(name for port in found.ports for name in port.security_groups))
+    groups = list(dict.fromkeys(found.groups))
     if groups:
         shown["security_groups"] = [{"name": name} for name in groups]
     if EXTENDED in may:

@@ -1,14 +1,15 @@
 """Lists of servers: upstream's filters, and what a page of servers needs besides its rows.
 
 Filters become SQL, except addresses, which are the network's: then the project's servers are read, matched by their ports, and paged by
-id. `Detail` is everything that rendering needs, read with one query a kind for the whole page.
+id. `Detail` is everything that rendering needs, read with one statement a kind for the whole page; two are equal when they look the same.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from nacre import network
@@ -19,6 +20,7 @@ from nacre.compute.tables import servers as table
 from nacre.core import db, paging
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Forbidden
+from nacre.core.statements import Statement, given, given_list
 
 _SAME = ("access_ip_v4", "access_ip_v6", "availability_zone", "config_drive", "created_at", "description", "host", "hostname", "key_name",
          "launch_index",
@@ -33,35 +35,56 @@ _EXACT = {"reservation_id": "reservation_id", "image": "image_id", "flavor": "fl
           "hostname": "hostname", "root_device_name": "root_device_name", "locked_by": "locked_by"}  # fmt: skip
 _REGEX = {"name": "name", "display_name": "name", "description": "description", "display_description": "description"}
 
+_WHOLE = tuple(table.c.keys())
+_LISTED, _NOT_DELETED = sa.select(table.c.id, table.c.name), table.c.deleted_at.is_(None)
+_OF_PROJECT = _LISTED.where(table.c.project_id == given("project"), _NOT_DELETED)
 
-@dataclass(frozen=True)
-class Detail:
-    """A server and what is shown with it. `power`: as seen; `ports` from the network; `host_alive` None: it has no host."""
+
+class Detail(msgspec.Struct, frozen=True):
+    """A server and what is shown with it. `row`: its columns, and `power` as it was seen; `addresses` and `groups` from the network;
+    `host_alive` None: it has no host."""
 
     row: db.Row
-    power: str | None
     tags: Sequence[str]
-    ports: Sequence[network.Port]
+    addresses: tuple[db.Row, ...]
+    groups: tuple[str, ...]
     host_alive: bool | None
     hypervisor: str | None
 
 
-def listed(caller: Caller, page: paging.Page, filters: Mapping[str, Any], all_projects: bool, columns: Iterable[str]) -> tuple[list[db.Row], bool]:
-    """`columns` of the servers that match `filters` (wire names, values as decoded by the api) of the caller's project, or of all."""
+def listed(caller: Caller, page: paging.Page, filters: Mapping[str, Any], all_projects: bool) -> tuple[list[db.Row], bool]:
+    """Id and name of the servers that match `filters` (wire names, values as decoded by the api) of the caller's project, or of all."""
+    with caller.read() as conn:
+        return _page(conn, caller, page, filters, all_projects)
+
+
+def detailed(caller: Caller, page: paging.Page, filters: Mapping[str, Any], all_projects: bool,
+             columns: tuple[str, ...]) -> tuple[list[Detail], bool]:  # fmt: skip
+    """The same with `columns` of their rows, and what is shown with them."""
+    with caller.read() as conn:
+        found, more = _page(conn, caller, page, filters, all_projects)
+        return _details(conn, [row.id for row in found], columns), more
+
+
+def _page(conn: db.Conn, caller: Caller, page: paging.Page, filters: Mapping[str, Any], all_projects: bool) -> tuple[list[db.Row], bool]:
     caller.require({"project_id": caller.project_id, "user_id": caller.user_id})
     if all_projects:
         caller.require({}, rule=f"{caller.rule}:get_all_tenants")
-    query = sa.select(*(table.c[name] for name in columns))
+    elif not filters and caller.project_id:
+        return paging.take(conn, _OF_PROJECT, table, page, given={"project": caller.project_id})
+    wanted = [_condition(caller, name, value) for name, value in filters.items()]
     if not all_projects:
-        mine = table.c.project_id == caller.project_id if caller.project_id else table.c.user_id == caller.user_id
-        query = query.where(mine)
-    with caller.read() as conn:
-        for name, value in filters.items():
-            query = query.where(_condition(caller, name, value))
-        if "changes-since" not in filters and "changes-before" not in filters and "deleted" not in filters and not _deleted_only(filters):
-            query = query.where(table.c.deleted_at.is_(None))
-        query = _by_address(conn, query, filters)
-        return paging.take(conn, query, table, page)
+        wanted.append(table.c.project_id == caller.project_id if caller.project_id else table.c.user_id == caller.user_id)
+    if "changes-since" not in filters and "changes-before" not in filters and "deleted" not in filters and not _deleted_only(filters):
+        wanted.append(_NOT_DELETED)
+    return paging.take(conn, _by_address(conn, _LISTED.where(*wanted), filters), table, page)
+
+
+@cache
+def _shown(columns: tuple[str, ...]) -> Statement:
+    query = sa.select(*(table.c[name] for name in columns), tables.server_seen.c.power)
+    query = query.outerjoin_from(table, tables.server_seen, tables.server_seen.c.server_id == table.c.id)
+    return Statement(query.where(table.c.id.in_(given_list("ids"))), lazy=True)
 
 
 def _deleted_only(filters: Mapping[str, Any]) -> bool:
@@ -121,33 +144,27 @@ def _by_address(conn: db.Conn, query: sa.Select[Any], filters: Mapping[str, Any]
     except re.error as error:
         raise BadRequest("Invalid input for query parameters ip. It is not a 'regex'") from error
     found = [row.id for row in conn.execute(query)]
-    ports = network.ports_of(conn, found)
+    seen = network.seen_of(conn, found)
     matching = [server_id for server_id in found if all(
-        any(pattern.match(address) for address in _addresses(ports.get(server_id, ()), version)) for version, pattern in patterns)]  # fmt: skip
+        any(pattern.match(address) for address in _addresses(seen.get(server_id), version)) for version, pattern in patterns)]  # fmt: skip
     return query.where(table.c.id.in_(matching))
 
 
-def _addresses(ports: Iterable[network.Port], version: int) -> list[str]:
-    both = [address for port in ports for fixed in port.fixed_ips for address in (fixed["ip_address"], port.floating_ips.get(fixed["ip_address"]))]
+def _addresses(seen: tuple[tuple[db.Row, ...], tuple[str, ...]] | None, version: int) -> list[str]:
+    both = [address for row in seen[0] for address in (row.address, row.floating)] if seen else []
     return [address for address in both if address and (":" in address) == (version == 6)]
 
 
-def details(conn: db.Conn, rows: Sequence[db.Row]) -> list[Detail]:
-    found = [row.id for row in rows]
-    powers, tags, ports = tables.powers(conn, found), tables.tags_of(conn, found), network.ports_of(conn, found)
-    alive = hosts.alive(conn, {row.host for row in rows if row.host})
+def _details(conn: db.Conn, ids: Sequence[str], columns: tuple[str, ...]) -> list[Detail]:
+    rows = {row.id: row for row in _shown(columns).rows(conn, ids=ids)}
+    tags, seen = tables.tags_of(conn, ids), network.seen_of(conn, ids)
+    alive = hosts.alive(conn, {row.host for row in rows.values() if row.host})
     return [
-        Detail(row, powers.get(row.id), tags.get(row.id, ()), ports.get(row.id, ()), *alive.get(row.host or "", (None, None)))
-        for row in rows
+        Detail(rows[id_], tags.get(id_, ()), *seen.get(id_, ((), ())), *alive.get(rows[id_].host or "", (None, None)))
+        for id_ in ids if id_ in rows
     ]  # fmt: skip
 
 
 def detail(caller: Caller, server_id: str) -> Detail:
     with caller.read() as conn:
-        return details(conn, [servers.visible(conn, caller, server_id)])[0]
-
-
-def detailed(caller: Caller, rows: Sequence[db.Row]) -> list[Detail]:
-    with caller.read() as conn:
-        return details(conn, rows)
-
+        return _details(conn, [servers.visible(conn, caller, server_id).id], _WHOLE)[0]

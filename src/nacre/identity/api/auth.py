@@ -1,16 +1,23 @@
 """Handlers of tokens and what hangs on them."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from nacre.core import db
 from nacre.core.caller import Caller
 from nacre.core.errors import Forbidden
 from nacre.core.http import Call, Reply
+from nacre.core.rendered import Rendered
 from nacre.identity import bodies
 from nacre.identity.api.directory import many
 from nacre.identity.bodies.auth import asked, receipt
 from nacre.identity.service import auth, logins
 from nacre.identity.service.directory import DOMAINS, PROJECTS
 from nacre.identity.service.factors import Receipt
+
+_catalogs = Rendered[Sequence[db.Row]](500)
 
 
 def issue(call: Call) -> Reply:
@@ -37,12 +44,13 @@ def _knows_rules(call: Call) -> bool:
         return False
 
 
-def catalog_of(call: Call, subject: Caller) -> list[dict[str, Any]] | None:
+def catalog_of(call: Call, subject: Caller) -> msgspec.Raw | None:
     return None if "nocatalog" in call.query else _services(call, subject)
 
 
-def _services(call: Call, subject: Caller) -> list[dict[str, Any]]:
-    return bodies.services(auth.catalog(call.cloud, subject.project_id), call.cloud.public_url, call.authority)
+def _services(call: Call, subject: Caller) -> msgspec.Raw:
+    rows, public, authority = auth.catalog(call.cloud, subject.project_id), call.cloud.public_url, call.authority
+    return _catalogs.json((subject.project_id, public, authority), rows, lambda rows: bodies.services(rows, public, authority))
 
 
 def _subject(call: Call) -> str:

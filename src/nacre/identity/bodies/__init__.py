@@ -24,7 +24,7 @@ def moment(at: datetime | None) -> str | None:
     return at.isoformat(timespec="microseconds") if at is not None else None
 
 
-def token(caller: Caller, catalog: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+def token(caller: Caller, catalog: msgspec.Raw | None) -> dict[str, Any]:
     """The body of a token as its holder or a service sees it; without catalog where the scope has none or it was not wanted."""
     domain = {"id": caller.user_domain_id, "name": caller.user_domain_name}
     ends = moment(caller.extra.get("password_expires_at"))
