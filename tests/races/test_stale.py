@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fake_node import ADDRESS
 from nacre import compute
 from nacre.compute import loops, states, tables
 from nacre.core import joining, node_api, nodes
@@ -128,6 +129,19 @@ def test_a_report_without_a_number_counts(stage: Stage, server: str) -> None:
     assert state(stage, server)[0] == states.STOPPED
     stage.node.number += 1
     stage.node.report()
+
+
+def test_a_report_that_could_see_no_guests_vouches_for_none(stage: Stage, server: str) -> None:
+    stage.node.hypervisor.turn_off(server)
+    stage.node.report()
+    assert act(stage, server, {"os-resetState": {"state": "active"}}) == 202
+    stage.node.sights.append((stage.node.number, {"address": ADDRESS}))
+    stage.node.tell_seen(len(stage.node.sights) - 1)
+    loops.agree(stage.cloud, WHO)
+    assert state(stage, server) == (states.ACTIVE, None), "what was seen before the reset says nothing of what is after it"
+    stage.node.report()
+    loops.agree(stage.cloud, WHO)
+    assert state(stage, server) == (states.STOPPED, None)
 
 
 def test_an_older_version_is_not_the_current_one(stage: Stage, server: str) -> None:
