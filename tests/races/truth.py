@@ -88,7 +88,7 @@ def _guests(conn: sa.Connection, stage: Stage, alive: dict[str, Any]) -> None:
     for row in alive.values():
         if row.host is not None and row.vm_state in POWERS:
             assert there[row.id].power == POWERS[row.vm_state], f"{row.id} is {row.vm_state}, its guest is {there[row.id].power}"
-        assert row.host is not None or row.vm_state in (states.ERROR, states.ACTIVE), f"{row.id} is {row.vm_state} nowhere"
+        assert row.host is not None or row.vm_state == states.ERROR, f"{row.id} is {row.vm_state} nowhere"
         if row.host is not None and row.vm_state in POWERS and row.resized_from is None:
             macs = {port.mac_address for port in rows(conn, ports, ports.c.device_id == row.id)}
             assert set(stage.node.hypervisor._guests[row.id].ports) == macs, row.id
