@@ -2,7 +2,8 @@
 
 Each turns the guest off, changes its disk or its definition, and starts it from the new ServerSpec; every step before the point of no
 return has its undo, which ends with the guest as it was. A resize keeps a copy of the disk until it is confirmed: reverting throws
-away what the guest wrote since. A copy from a resize that was neither (a reset took the server out of it) goes before the next one. A rebuild has no way back: what fails after its disks are gone leaves ERROR, and may be asked again.
+away what the guest wrote since. A copy from a resize that was neither (a reset took the server out of it) goes before the next one is
+made. A rebuild has no way back: what fails after its disks are gone leaves ERROR, and may be asked again.
 """
 
 from collections.abc import Mapping
