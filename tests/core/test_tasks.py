@@ -281,10 +281,10 @@ def test_slow_tasks_have_threads_of_their_own(box: Toybox) -> None:
             tx.insert(toys, id=toy, state="new", writes=0)
             tasks.start(tx, kind, f"toy:{toy}", {"id": toy})
     box.cloud.memory.setdefault("wet", set())
-    quick = worker.claim(box.cloud, "a", WHO, slow=False)
-    slow = worker.claim(box.cloud, "b", WHO, slow=True)
+    quick = worker.claim(box.cloud, "a", WHO, lanes=(False,))
+    slow = worker.claim(box.cloud, "b", WHO, lanes=(True,))
     assert (quick and quick[0].kind, slow and slow[0].kind) == ("toy.make", "toy.fetch")
-    assert worker.claim(box.cloud, "c", WHO, slow=False) is None
-    assert worker.claim(box.cloud, "d", WHO, slow=True) is None
+    assert worker.claim(box.cloud, "c", WHO, lanes=(False,)) is None
+    assert worker.claim(box.cloud, "d", WHO, lanes=(True,)) is None
     with box.cloud.db.write(WHO) as tx:
         tx.execute(tasks.tasks.update().values(state="done", finished_at=tx.now))

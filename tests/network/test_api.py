@@ -200,6 +200,14 @@ def test_segments_are_one_networks_only(admin: Http, outside: dict[str, Any]) ->
         assert admin.delete(f"{V2}/networks/{net(admin, **named)['id']}").status_code == 204
 
 
+def test_a_network_inside_is_not_the_default_for_outside(admin: Http) -> None:
+    inner = net(admin, is_default=True)
+    outer = net(admin, is_default=True, **{"router:external": True, "provider:network_type": "vxlan"})
+    assert (inner["is_default"], outer["is_default"]) == (False, True)
+    for network in (inner, outer):
+        admin.delete(f"{V2}/networks/{network['id']}")
+
+
 @pytest.mark.parametrize(("kind", "mtu"), [("vxlan", 1450), ("gre", 1458), ("geneve", 1450), ("local", 1500), ("vlan", 1500)])
 def test_mtu_is_what_fits(admin: Http, kind: str, mtu: int) -> None:
     network = net(admin, **{"provider:network_type": kind, **({"provider:physical_network": "external", "provider:segmentation_id": 500}

@@ -71,6 +71,45 @@ def test_no_quota_is_passed(cloud: Cloud, path: str, kind: str, quota: str) -> N
     assert len(listed(cloud, path, project_id=project)) == 5
 
 
+def test_one_default_network(cloud: Cloud) -> None:
+    client, at = cloud.clients[0], "/network/v2.0/networks"
+
+    def make(client: httpx.Client, n: int) -> httpx.Response:
+        body = {"name": "default", "router:external": True, "provider:network_type": "vxlan", "is_default": True}
+        return client.post(at, json={"network": body})
+
+    assert statuses(cloud, make) == {201: 1, 409: WRITERS - 1}
+    first = listed(cloud, "networks", is_default=True)
+    assert len(first) == 1
+    others = [external(cloud, f"198.51.{110 + n}.0/24")[0] for n in range(2)]
+    assert client.put(f"{at}/{first[0]['id']}", json={"network": {"is_default": False}}).status_code == 200
+
+    def become(client: httpx.Client, n: int) -> httpx.Response:
+        return client.put(f"{at}/{others[n % 2]}", json={"network": {"is_default": True}})
+
+    answers = cloud.at_once(WRITERS, become)
+    winners = {answer.json()["network"]["id"] for answer in answers if answer.status_code == 200}
+    lost = [answer.json()["NeutronError"] for answer in answers if answer.status_code != 200]
+    (winner,) = winners
+    assert [one["id"] for one in listed(cloud, "networks", is_default=True)] == [winner]
+    assert {(one["type"], one["message"]) for one in lost} == {
+        ("DefaultExternalNetworkExists", f"A default external network already exists: {winner}.")}  # fmt: skip
+    assert not client.put(f"{at}/{winner}", json={"network": {"router:external": False}}).json()["network"]["is_default"]
+    assert listed(cloud, "networks", is_default=True) == []
+
+
+def test_one_default_pool_of_each_family(cloud: Cloud) -> None:
+    def make(client: httpx.Client, n: int) -> httpx.Response:
+        prefix = ("10.37.0.0/16", "fd37::/48")[n % 2]
+        return client.post("/network/v2.0/subnetpools", json={"subnetpool": {"name": "p", "prefixes": [prefix], "is_default": True}})
+
+    assert statuses(cloud, make) == {201: 2, 400: WRITERS - 2}
+    made = listed(cloud, "subnetpools", is_default=True)
+    assert sorted(one["ip_version"] for one in made) == [4, 6]
+    for one in made:
+        assert cloud.clients[0].delete(f"/network/v2.0/subnetpools/{one['id']}").status_code == 204
+
+
 def test_floating_ips_of_a_small_pool(cloud: Cloud) -> None:
     network_id, _ = external(cloud, "198.51.100.0/28")
 

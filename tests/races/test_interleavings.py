@@ -48,7 +48,8 @@ STEPS = [name for name, weight in {
 
 
 class Cloud(RuleBasedStateMachine):
-    """`servers` were acknowledged and not deleted; the others are what the API said there is."""
+    """`servers` were acknowledged and not deleted, of `doubtful` ones a delete was taken back, if it was not too late; the others are what
+    the API said there is."""
 
     stage: stages.Stage
 
@@ -56,6 +57,7 @@ class Cloud(RuleBasedStateMachine):
         super().__init__()
         self.servers: list[str] = []
         self.gone: list[str] = []
+        self.doubtful: list[str] = []
         self.stage.log.clear()
         self.net = {kind: list[str]() for kind in ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule")}
         self.outside = self.make("network", name="out", **{"router:external": True, "provider:network_type": "vxlan"})
@@ -86,7 +88,7 @@ class Cloud(RuleBasedStateMachine):
         return found[at % len(found)] if found else "00000000-0000-0000-0000-000000000000"
 
     def server(self, at: int) -> str:
-        found = [*self.servers[-2:], *self.gone[-1:]]
+        found = [*self.servers[-2:], *self.gone[-1:], *self.doubtful[-1:]]
         return found[at % len(found)] if found else "00000000-0000-0000-0000-000000000000"
 
     def row(self, server_id: str) -> Any:
@@ -141,14 +143,20 @@ class Cloud(RuleBasedStateMachine):
         path = f"{SERVERS}/{server_id}"
         answer = self.ask("POST", f"{path}/action", {"forceDelete": None}) if at % 3 == 0 else self.ask("DELETE", path)
         assert answer.status_code in ((202, 204) if server_id in self.servers else (202, 204, 404))
-        if server_id in self.servers:
-            self.servers.remove(server_id)
-            self.gone.append(server_id)
+        for there in (self.servers, self.doubtful):
+            if server_id in there:
+                there.remove(server_id)
+                self.gone.append(server_id)
 
     def reset(self, at: int, more: int) -> None:
-        server_id = self.server(more)
-        if server_id in self.servers:  # who takes a delete back by force has the server again
-            self.ask("POST", f"{SERVERS}/{server_id}/action", {"os-resetState": {"state": ("active", "error")[at % 2]}}, (202,))
+        server_id, to = self.server(more), ("active", "error")[at % 2]
+        before = self.row(server_id)
+        status = self.ask("POST", f"{SERVERS}/{server_id}/action", {"os-resetState": {"state": to}}, (202, 404, 409)).status_code
+        assert (status == 404) == (before is None)
+        assert status != 409 or (to == "active" and before.host is None and before.task_id is None)
+        if status == 202 and server_id in self.gone:
+            self.gone.remove(server_id)
+            self.doubtful.append(server_id)
 
     def attach(self, at: int, more: int) -> None:
         body = {"port_id": self.one("port", at)} if at % 2 else {"net_id": self.one("network", 1)}
@@ -278,6 +286,8 @@ class Cloud(RuleBasedStateMachine):
         for server_id in self.servers:
             found = self.ask("GET", f"{SERVERS}/{server_id}", None, (200,)).json()["server"]
             assert found["status"] in {states.status(vm, None) for vm in states.VALID}
+        for server_id in self.doubtful:
+            self.ask("GET", f"{SERVERS}/{server_id}", None, (200, 404))
         for server_id in self.gone:
             self.ask("GET", f"{SERVERS}/{server_id}", None, (404,))
         for kind, ids in self.net.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fake_node import ADDRESS
 from nacre import compute
 from nacre.compute import loops, states, tables
 from nacre.core import joining, node_api, nodes
@@ -27,14 +28,19 @@ def stage(tmp_path_factory: pytest.TempPathFactory, fresh_database: Callable[[],
 
 @pytest.fixture
 def server(stage: Stage) -> Iterator[str]:
+    server_id = made(stage)
+    stage.settle()
+    assert state(stage, server_id) == (states.ACTIVE, None)
+    yield server_id
+    stage.settle()
+    stage.ask("DELETE", f"{SERVERS}/{server_id}")
+    stage.settle()
+
+
+def made(stage: Stage) -> str:
+    """A server whose create is only begun."""
     body = {"server": {"name": "s", "imageRef": stage.image, "flavorRef": "1", "networks": "none"}}
-    made = stage.ask("POST", SERVERS, body).json()["server"]["id"]
-    stage.settle()
-    assert state(stage, made) == (states.ACTIVE, None)
-    yield made
-    stage.settle()
-    stage.ask("DELETE", f"{SERVERS}/{made}")
-    stage.settle()
+    return str(stage.ask("POST", SERVERS, body).json()["server"]["id"])
 
 
 def state(stage: Stage, server_id: str) -> tuple[str, str | None]:
@@ -76,13 +82,76 @@ def test_what_was_abandoned_leaves_the_next_verb_its_states(stage: Stage, server
     assert state(stage, server)[1] is None and power(stage, server) in ("paused", "shutdown", "suspended")
 
 
-def test_a_delete_that_was_abandoned_faults_nobody(stage: Stage, server: str) -> None:
+def reset(stage: Stage, server_id: str, to: str) -> int:
+    return act(stage, server_id, {"os-resetState": {"state": to}})
+
+
+def test_a_delete_that_has_not_begun_is_taken_back(stage: Stage, server: str) -> None:
+    assert stage.ask("DELETE", f"{SERVERS}/{server}").status_code == 204
+    assert reset(stage, server, "active") == 202
+    assert act(stage, server, {"pause": None}) == 202
+    stage.settle()
+    assert state(stage, server) == (states.PAUSED, None) and power(stage, server) == "paused"
+
+
+@pytest.mark.parametrize("to", ["active", "error"])
+def test_a_delete_that_has_told_its_host_goes_on(stage: Stage, to: str) -> None:
+    """Whatever is said and begun meanwhile: the guest may be gone already."""
+    server = made(stage)
+    stage.settle()
     assert stage.ask("DELETE", f"{SERVERS}/{server}").status_code == 204
     assert stage.work()
-    assert act(stage, server, {"os-resetState": {"state": "active"}}) == 202
-    assert act(stage, server, {"pause": None}) == 202
-    assert stage.work()
-    assert state(stage, server) == (states.ACTIVE, "pausing")
+    assert reset(stage, server, to) == 202 and state(stage, server) == (to, None)
+    assert to == "error" or act(stage, server, {"pause": None}) == 202
+    stage.settle()
+    assert stage.ask("GET", f"{SERVERS}/{server}").status_code == 404 and server not in stage.node.hypervisor.servers()
+
+
+@pytest.mark.parametrize("to", ["active", "error"])
+@pytest.mark.parametrize("begun", range(6))
+def test_a_create_that_is_abandoned_leaves_an_error(stage: Stage, to: str, begun: int) -> None:
+    """Upstream, too: the build finds that its task state is gone, and gives up. Nobody calls a server ACTIVE that is nowhere."""
+    server = made(stage)
+    for n in range(begun):
+        stage.work() if n % 2 == 0 else stage.node.settle()
+    assert reset(stage, server, to) == 202 and state(stage, server) == (to, None)
+    if begun > 1 and to == "active":
+        assert act(stage, server, {"pause": None}) == 202
+    stage.settle()
+    shown = stage.ask("GET", f"{SERVERS}/{server}").json()["server"]
+    assert (shown["status"], shown["OS-EXT-SRV-ATTR:host"]) == ("ERROR", None) and shown["fault"]["message"]
+    assert server not in stage.node.hypervisor.servers()
+    assert reset(stage, server, "active") == 409 and reset(stage, server, "error") == 202
+    stage.ask("DELETE", f"{SERVERS}/{server}")
+    stage.settle()
+
+
+def test_a_rebuild_that_is_abandoned_leaves_an_error(stage: Stage, server: str) -> None:
+    assert act(stage, server, {"rebuild": {"imageRef": stage.image}}) == 202
+    for _ in range(3):
+        stage.work()
+        stage.node.settle()
+    assert reset(stage, server, "active") == 202
+    stage.settle()
+    shown = stage.ask("GET", f"{SERVERS}/{server}").json()["server"]
+    assert shown["status"] == "ERROR" and "rebuild_server was under way" in shown["fault"]["message"]
+    assert act(stage, server, {"rebuild": {"imageRef": stage.image}}) == 202
+    stage.settle()
+    assert state(stage, server) == (states.ACTIVE, None) and power(stage, server) == "running"
+
+
+def test_a_resize_that_was_neither_confirmed_nor_reverted_brings_no_old_disk_back(stage: Stage, server: str) -> None:
+    stage.ask("POST", "/compute/v2.1/flavors", {"flavor": {"id": "3", "name": "3", "vcpus": 1, "ram": 64, "disk": 2}})
+    guest = stage.node.hypervisor._guests[server]
+    for flavor, written in (("2", "first"), ("3", "second")):
+        guest.disk = written
+        assert act(stage, server, {"resize": {"flavorRef": flavor}}) == 202
+        stage.settle()
+        assert state(stage, server) == (states.RESIZED, None)
+        assert flavor == "3" or reset(stage, server, "active") == 202
+    assert act(stage, server, {"revertResize": None}) == 202
+    stage.settle()
+    assert state(stage, server) == (states.ACTIVE, None) and guest.disk == "second"
 
 
 def test_a_stalled_worker_undoes_nothing(stage: Stage, server: str) -> None:
@@ -128,6 +197,19 @@ def test_a_report_without_a_number_counts(stage: Stage, server: str) -> None:
     assert state(stage, server)[0] == states.STOPPED
     stage.node.number += 1
     stage.node.report()
+
+
+def test_a_report_that_could_see_no_guests_vouches_for_none(stage: Stage, server: str) -> None:
+    stage.node.hypervisor.turn_off(server)
+    stage.node.report()
+    assert act(stage, server, {"os-resetState": {"state": "active"}}) == 202
+    stage.node.sights.append((stage.node.number, {"address": ADDRESS}))
+    stage.node.tell_seen(len(stage.node.sights) - 1)
+    loops.agree(stage.cloud, WHO)
+    assert state(stage, server) == (states.ACTIVE, None), "what was seen before the reset says nothing of what is after it"
+    stage.node.report()
+    loops.agree(stage.cloud, WHO)
+    assert state(stage, server) == (states.STOPPED, None)
 
 
 def test_an_older_version_is_not_the_current_one(stage: Stage, server: str) -> None:

@@ -91,18 +91,19 @@ def start(role: str, home: Home, port: int, url: str = "", *, before: Sequence[s
 
 
 class Pair:
-    """An api and a worker of one cloud on SQLite, run by `before` and with `env`; and a fake compute host, in this process."""
+    """An api and a worker of one cloud on the database `url` (empty: SQLite), run by `before` and with `env`; and a fake compute host, in
+    this process."""
 
-    def __init__(self, folder: Path, *, before: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, url: str = "", *, before: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
         self.home, port, keys = make_home(folder / "cloud"), free_port(), folder / "cloud" / "keys"
         tls.ensure(tls.Pair(folder / "ca.key", folder / "ca.pem"), tls.Pair(keys / "server.key", keys / "server.crt"), ["127.0.0.1"],
                    (os.geteuid(), os.getegid()))  # fmt: skip
-        program.prepare(self.home, config(port, ""), {"admin": "secret", "demo": "secret"}, History())
+        program.prepare(self.home, config(port, url), {"admin": "secret", "demo": "secret"}, History())
         trust = ssl.create_default_context(cafile=folder / "ca.pem")
         self.client = httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trust, timeout=90)
         self.clients = [self.client]
-        self.running = [start(role, self.home, port, before=before, env=env) for role in ("api", "worker")]
-        self.inside = program.make_cloud(self.home, config(port, ""), "test")
+        self.running = [start(role, self.home, port, url, before=before, env=env) for role in ("api", "worker")]
+        self.inside = program.make_cloud(self.home, config(port, url), "test")
         self.node = FakeNode(self.inside, "nacre-1", folder / "node")
 
     def sign_in(self) -> None:

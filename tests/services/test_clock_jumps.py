@@ -1,5 +1,5 @@
 """The wall clock of our processes jumps by hours while everything that waits is open: nothing fails, ends or begins because of it, but
-what the wall clock decides, a token's life."""
+what the wall clock decides, a token's life. The clock of a PostgreSQL is its own and does not jump with theirs."""
 
 import time
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import postgres
 from fake_node import until
 from nacre.core import ids, nodes
 from nacre.core.caller import System
@@ -40,9 +41,19 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Clock:
     return Clock(tmp_path_factory.mktemp("clock") / "offset")
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield ""
+        return
+    with postgres.cluster() as cluster:
+        yield cluster.fresh()
+
+
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[Pair]:
-    with Pair(tmp_path_factory.mktemp("pair"), env=clock.env) as made:
+def cloud(tmp_path_factory: pytest.TempPathFactory, clock: Clock, url: str) -> Iterator[Pair]:
+    clock.set("+0")
+    with Pair(tmp_path_factory.mktemp("pair"), url, env=clock.env) as made:
         made.client.headers.update(HEADERS)
         yield made
 

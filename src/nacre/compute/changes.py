@@ -2,7 +2,8 @@
 
 Each turns the guest off, changes its disk or its definition, and starts it from the new ServerSpec; every step before the point of no
 return has its undo, which ends with the guest as it was. A resize keeps a copy of the disk until it is confirmed: reverting throws
-away what the guest wrote since. A rebuild has no way back: what fails after its disks are gone leaves ERROR, and may be asked again.
+away what the guest wrote since. A copy from a resize that was neither (a reset took the server out of it) goes before the next one is
+made. A rebuild has no way back: what fails after its disks are gone leaves ERROR, and may be asked again.
 """
 
 from collections.abc import Mapping
@@ -13,24 +14,15 @@ from nacre import image as images
 from nacre import network, placement
 from nacre.compute import plan, scheduling, states, tables
 from nacre.compute.scheduling import resources
-from nacre.compute.tasks import GUEST_SECONDS, IMAGE_SECONDS, POWER_SECONDS, UNDO_SECONDS, fault, finish, mine, spec
+from nacre.compute.tasks import GUEST_SECONDS, IMAGE_SECONDS, POWER_SECONDS, UNDO_SECONDS, as_before, ended_badly, finish, spec
 from nacre.core import db, journal, nodes
 from nacre.core.tasks import Run, StepFailed, task
 
 UPLOAD_SECONDS = 1800.0
 
 
-def _failed(tx: db.Tx, run: Run, error: Exception) -> None:
-    """The server is what it was; what was asked has a fault."""
-    row = mine(tx, run)
-    if row is not None:
-        fault(tx, row, run.args["before"], error)
-
-
 def _broken(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = mine(tx, run)
-    if row is not None:
-        fault(tx, row, states.ERROR, error)
+    ended_badly(tx, run, error, states.ERROR)
 
 
 def _now(run: Run, **instead: Any) -> tuple[Any, str, dict[str, Any]]:
@@ -60,10 +52,8 @@ def _start(guest: Mapping[str, Any], power: str, seconds: float = GUEST_SECONDS)
 
 
 def _no_image(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = mine(tx, run)
     images.discard_snapshot(tx, run.args["image_id"])
-    if row is not None:
-        tables.move(tx, row, run.args["before"], None)
+    as_before(tx, run, error)
 
 
 @task("compute.snapshot_server", failed=_no_image)
@@ -129,19 +119,20 @@ def _hold(tx: db.Tx, row: db.Row, flavor: Mapping[str, Any]) -> None:
     placement.claim(tx, row.id, host.provider_id, host.generation, wanted, project_id=row.project_id, user_id=row.user_id)
 
 
-@task("compute.resize_server", failed=_failed)
+@task("compute.resize_server", failed=as_before)
 def resize(run: Run) -> None:
     flavor, power = run.args["flavor"], _power_of(run.args["before"])
     kept = run.here("claim", lambda tx: _claim(tx, run, flavor), undo=lambda tx, kept: _unclaim(tx, run, kept["flavor"]))
     row, host, old = _now(run, flavor=kept["flavor"])
     _, _, new = _now(run, flavor=flavor)
     run.node("off", host, _call("ensure_power", row.id, power="shutdown", timeout=60), undo=_start(old, power, UNDO_SECONDS))
+    run.node("absent_backup", host, _call("absent_backup", row.id))
     run.node("ensure_backup", host, _call("ensure_backup", row.id, GUEST_SECONDS), undo=_call("restore_backup", row.id, UNDO_SECONDS))
     done = run.node("ensure_server", host, _start(new, power), undo=_call("ensure_power", row.id, UNDO_SECONDS, power="shutdown", hard=True))
     run.last("finish", lambda tx: finish(tx, run, states.RESIZED, done))
 
 
-@task("compute.confirm_resize", failed=_failed)
+@task("compute.confirm_resize", failed=as_before)
 def confirm_resize(run: Run) -> None:
     row, host, _ = _now(run)
     run.node("absent_backup", host, _call("absent_backup", row.id))
@@ -177,7 +168,7 @@ def _rescued_with(tx: db.Tx, run: Run, value: Mapping[str, Any] | None) -> None:
         nodes.bump(tx, "server", row.id)
 
 
-@task("compute.rescue_server", failed=_failed)
+@task("compute.rescue_server", failed=as_before)
 def rescue(run: Run) -> None:
     kept = {"image": run.args["image"], "before": run.args["before"]}
     run.here("keep", lambda tx: _rescued_with(tx, run, kept), undo=lambda tx, _: _rescued_with(tx, run, None))

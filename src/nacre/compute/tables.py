@@ -4,6 +4,11 @@ A deleted server keeps its row (`deleted_at`) for `changes-since` and `deleted=t
 `move`, which proves the generation and the table of states and bumps the server's document when the wanted power changed; `task_id` goes
 with them, so a task that lost the server to a later verb (a delete, a hard reboot, a reset by an administrator) can tell; `host` only
 by the claim (task create) and its undo; `server_seen` only by node reports.
+
+Reports are counted twice, because the counts say different things. `hosts.reports` (core/nodes.py) is the number that a node and the
+control plane agree on, so that a late report is told from the next one: every report that tells something takes one. `compute_hosts.reports`
+counts those among them that told which guests there are: a server that moved after the n-th of these (`moved_after`) is as it was seen only
+after one more. Were it the first count, a report of documents, or of a host whose libvirtd hangs, would vouch for what was seen before the move.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -9,8 +9,10 @@ delete   the guest is gone from its host (one that is down or whose hypervisor h
 power    one call to the node, then the final state. What the node answers is written as seen.
 
 Races: `delete` cancels what runs; the cancelled task finds the states another's (`mine`), takes its own effects back and leaves them alone,
-then the delete task, which was queued behind it, sees a server with no host or with one. A hard reboot takes over from what it may overtake,
-and a reset by an administrator leaves the states to nobody.
+then the delete task, which was queued behind it, sees a server with no host or with one. A hard reboot takes over from what it may overtake.
+A reset by an administrator cancels whatever runs and takes the states, too; what was undone leaves them as he said. But nobody's word makes
+a guest that is not there: a task after which the server is on no host, or its guest is not whole, leaves ERROR (`ended_badly`), and a delete
+that has told the host goes on to its end. That is what a reset does upstream, where the work under way finds that its task state is gone.
 """
 
 import logging
@@ -179,14 +181,26 @@ def mine(tx: db.Tx, run: Run) -> db.Row | None:
 
 
 def _create_failed(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = mine(tx, run)
     begun = {step.name: step for step in steps_of(tx.conn, run.id)}
     for name, step in begun.items():
         undone = begun.get(f"undo:{name}")
         if name.startswith("ensure_server") and (undone is None or nodes.outcome(tx.conn, undone.call_id)[0] != "done"):
             nodes.call(tx, str(step.host), nodes.NewCall("absent_server", {"server_id": run.args["server_id"]}, None))
-    if row is not None:
-        fault(tx, row, states.ERROR, error)
+    ended_badly(tx, run, error, states.ERROR)
+
+
+def ended_badly(tx: db.Tx, run: Run, error: Exception, vm_state: str | None) -> None:
+    """The last word of a task that failed: what the server is now (None: what it was said to be). ERROR: its guest is not whole. After a
+    reset that is all it may say, against the administrator's word; and nothing when the states are another task's."""
+    row = tables.locked(tx, run.args["server_id"])
+    if row is None or row.task_id not in (run.id, None):
+        return
+    if row.host is None:
+        vm_state = states.ERROR
+    if row.task_id is not None:
+        fault(tx, row, vm_state or row.vm_state, error)
+    elif vm_state == states.ERROR:
+        fault(tx, row, vm_state, StepFailed(f"The server's state was reset while {run.kind.rpartition('.')[2]} was under way."))
 
 
 def fault(tx: db.Tx, row: db.Row, vm_state: str, error: Exception, *, stands: bool = False, **values: Any) -> None:
@@ -277,14 +291,13 @@ def finish(tx: db.Tx, run: Run, vm_state: str, value: Mapping[str, Any] | None, 
 # power
 
 
-def _power_failed(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = mine(tx, run)
-    if row is not None:
-        fault(tx, row, run.args["before"], error)
+def as_before(tx: db.Tx, run: Run, error: Exception) -> None:
+    """The server is what it was; what was asked has a fault."""
+    ended_badly(tx, run, error, run.args["before"])
 
 
 def _power(name: str, after: str, verb: str, args: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
-    @task(f"compute.{name}_server", failed=_power_failed)
+    @task(f"compute.{name}_server", failed=as_before)
     def work(run: Run) -> None:
         server_id = run.args["server_id"]
         with run.cloud.db.read() as conn:
@@ -309,29 +322,25 @@ _power("reboot", states.ACTIVE, "reboot_server", lambda args: {"hard": bool(args
 
 
 def _delete_failed(tx: db.Tx, run: Run, error: Exception) -> None:
-    row = mine(tx, run)
-    if row is not None:
-        fault(tx, row, states.ERROR, error)
+    """One that was cancelled had not begun."""
+    ended_badly(tx, run, error, None if isinstance(error, Cancelled) else states.ERROR)
 
 
 @task("compute.delete_server", failed=_delete_failed)
 def delete_server(run: Run) -> None:
     server_id = run.args["server_id"]
-    tombstone = {"server_id": server_id}
     found = run.here("look", lambda tx: _look(tx, server_id))
-    host = found["host"]
-    if host is not None and found["alive"]:
+    host, left = found["host"], None if found["alive"] else found["host"]
+    if host is not None and left is None:
         try:
-            run.node("absent_server", host, nodes.NewCall("absent_server", tombstone, GUEST_SECONDS))
+            run.node("absent_server", host, nodes.NewCall("absent_server", {"server_id": server_id}, GUEST_SECONDS), no_return=True)
         except Cancelled:
             raise
         except StepFailed:
             if run.here("look_again", lambda tx: _look(tx, server_id))["alive"]:
                 raise
-            run.here("tombstone", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", tombstone, None)))
-    elif host is not None:
-        run.here("tombstone", lambda tx: nodes.call(tx, host, nodes.NewCall("absent_server", tombstone, None)))
-    run.last("finish", lambda tx: _gone(tx, server_id))
+            left = host
+    run.last("finish", lambda tx: _gone(tx, server_id, left))
 
 
 def _look(tx: db.Tx, server_id: str) -> dict[str, Any]:
@@ -341,7 +350,10 @@ def _look(tx: db.Tx, server_id: str) -> dict[str, Any]:
     return {"host": host.name if host is not None else None, "alive": able}
 
 
-def _gone(tx: db.Tx, server_id: str) -> None:
+def _gone(tx: db.Tx, server_id: str, left: str | None) -> None:
+    """`left`: the host that could not be told, and finds a tombstone."""
+    if left is not None:
+        nodes.call(tx, left, nodes.NewCall("absent_server", {"server_id": server_id}, None))
     row = tables.locked(tx, server_id)
     if row is None:
         return

@@ -45,19 +45,18 @@ class Bells:
         if self._folder is None:
             return
         message = "\n".join(sorted(topics)).encode()
-        for path in self._folder.glob("*.sock"):
-            if path != self._path:
-                self._send(path, message)
+        with contextlib.suppress(FileNotFoundError):  # the home is being wiped
+            for name in os.listdir(self._folder):
+                if name.endswith(".sock") and name != self._path.name:
+                    self._send(self._folder / name, message)
 
     def _send(self, path: Path, message: bytes) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-            out.setblocking(False)
-            try:
-                out.sendto(message, str(path))
-            except ConnectionRefusedError:
-                path.unlink(missing_ok=True)  # its process is dead
-            except OSError:
-                pass
+        try:
+            self._socket.sendto(message, socket.MSG_DONTWAIT, str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)  # its process is dead
+        except OSError:
+            pass
 
     def _listen(self) -> None:
         while not self._closed:

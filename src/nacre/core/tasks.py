@@ -228,7 +228,7 @@ class Run:
         self._passed: dict[str, str] = {}
         self.over = False
         self._undo: list[tuple[str, Callable[[], None]]] = []
-        self.phase = "doing"  # or collecting, undoing
+        self.phase = "doing"  # or finishing (it cannot be cancelled), collecting, undoing, ending
         self._heeded = time.monotonic()
 
     def here(self, name: str, do: Callable[[db.Tx], Any], undo: Callable[[db.Tx, Any], None] | None = None) -> Any:
@@ -293,9 +293,12 @@ class Run:
         if row.cancelling and self.phase == "doing":
             raise Cancelled("The request was cancelled.")
 
-    def node(self, name: str, host: str, call: nodes.NewCall, undo: nodes.NewCall | None = None) -> Any:
-        """The value of a call to a node. Raises StepFailed with what the node said."""
+    def node(self, name: str, host: str, call: nodes.NewCall, undo: nodes.NewCall | None = None, *, no_return: bool = False) -> Any:
+        """The value of a call to a node. Raises StepFailed with what the node said. `no_return`: once it is sent, nobody cancels the task
+        any more."""
         row = self._begun(name)
+        if row is not None and no_return and self.phase == "doing":
+            self.phase = "finishing"
         if undo is not None:
             self._undo.append((name, lambda: self._undo_on_node(name, host, undo)))
         if row is None:

@@ -5,13 +5,25 @@ own every third of its time; a worker stalled for longer loses the task and noti
 worker at a time) the next worker does not wait for leases: what the one before was running is queued again, and if that one only stalled
 it stands down like any other. A database that goes away in the middle of a step is no failure of the task: its thread stands down and,
 when the database is back, claims what it still holds; neither is one that cannot take the end of a task that has done all its steps.
+
+A bell says that there may be work, not how much, and most threads sleep when it rings. One of them is woken, *looks* (a read), and takes a
+place for what it found; only if there was more than that, or the bell rang since, it wakes the next, and so on: so many are woken as there
+is work, and one where there is none. Nobody is forgotten, because all of this is said under one lock:
+* Rings are counted. A thread sleeps only while somebody else looks, or the last look (`_seen`) was begun after the last ring and left
+  nothing. Who comes from a task asks the same before it sleeps, so a ring that finds nobody asleep needs to wake nobody.
+* A ring during a look is not seen by it: whoever looks compares the count after it, and looks again or wakes the next.
+* One that was woken and has not come yet (`_called`) looks when it comes, so a second ring needs no second thread.
+* What nobody rings for, as a lease that is over or a bell that was lost, is found by the clock, which rings every two seconds.
+* A look leaves out the lane (quick or slow tasks) that has no place left; who gives one back there after such a look rings.
+* A look that fails is as none: the count was not reached, and whoever failed looks again.
 """
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -21,6 +33,7 @@ from nacre.core.statements import Statement, given, given_list
 from nacre.core.tasks import KINDS, OPEN, Cancelled, Collected, Lost, Parked, Run, StepFailed, steps, tasks
 
 LEASE = 30.0
+T = TypeVar("T")
 Fault = Callable[[str, str], None]
 _log = logging.getLogger("nacre.tasks")
 
@@ -30,9 +43,9 @@ _blocked = sa.exists().where(_older.c.resource == tasks.c.resource, _older.c.seq
 _due = sa.and_(tasks.c.until.is_not(None), leases.over(tasks.c.boot, tasks.c.until, (given("boot_now"), sa.bindparam("instant", type_=sa.Float))))
 _dropped = sa.and_(tasks.c.state == "running", tasks.c.owner == given("asking"))  # who asks runs nothing at the moment
 _free = sa.or_(tasks.c.state == "queued", sa.and_(tasks.c.state.in_(("running", "parked")), _due), _dropped)
-_next = sa.select(tasks.c.seq).where(
-    tasks.c.finished_at.is_(None), tasks.c.kind.in_(given_list("kinds")), _free, ~_blocked).order_by(tasks.c.seq).limit(1)  # fmt: skip
-_RUNNABLE, _HELD = Statement(_next), Statement(_next.with_for_update(skip_locked=True))
+_next = sa.select(tasks.c.seq, tasks.c.kind).where(
+    tasks.c.finished_at.is_(None), tasks.c.kind.in_(given_list("kinds")), _free, ~_blocked).order_by(tasks.c.seq)  # fmt: skip
+_RUNNABLE, _HELD = Statement(_next.limit(2)), Statement(_next.limit(1).with_for_update(skip_locked=True))
 _TAKE = Statement(tasks.update().where(tasks.c.seq == given("number")).values(
     state="running", owner=given("asking"), boot=given("boot_now"), until=sa.bindparam("end", type_=sa.Float), waiting=None,
     attempt=tasks.c.attempt + 1, updated_at=given("now")))  # fmt: skip
@@ -40,16 +53,22 @@ _TASK = Statement(sa.select(tasks).where(tasks.c.seq == given("number")))
 _STEPS = Statement(sa.select(steps).where(steps.c.task_id == given("task")))
 
 
-def claim(cloud: Cloud, owner: str, who: db.Who, slow: bool | None = None) -> tuple[db.Row, dict[str, db.Row]] | None:
-    """The oldest task that may run, leased to `owner`, with its saved steps. `slow`: of such kinds only, or of no such kind (None: any)."""
-    lane: dict[str, Any] = {"asking": owner, "kinds": [kind.name for kind in KINDS.values() if slow in (None, kind.slow)]}
+def _kinds(lanes: Collection[bool]) -> list[str]:
+    return [kind.name for kind in KINDS.values() if kind.slow in lanes]
+
+
+def look(cloud: Cloud, owner: str, lanes: Collection[bool]) -> list[bool]:
+    """The lanes (slow or not) of the two oldest tasks in `lanes` that `owner` may claim."""
     with cloud.db.read() as conn:
         boot, instant = leases.now(conn)
-        if _RUNNABLE.first(conn, boot_now=boot, instant=instant, **lane) is None:
-            return None
+        return [KINDS[row.kind].slow for row in _RUNNABLE.rows(conn, boot_now=boot, instant=instant, asking=owner, kinds=_kinds(lanes))]
+
+
+def claim(cloud: Cloud, owner: str, who: db.Who, lanes: Collection[bool] = (False, True)) -> tuple[db.Row, dict[str, db.Row]] | None:
+    """The oldest task in `lanes` that may run, leased to `owner`, with its saved steps."""
     with cloud.db.write(who) as tx:
         boot, instant = leases.now(tx)
-        found = _HELD.first(tx, boot_now=boot, instant=instant, **lane)
+        found = _HELD.first(tx, boot_now=boot, instant=instant, asking=owner, kinds=_kinds(lanes))
         if found is None:
             return None
         _TAKE.change(tx, number=found.seq, asking=owner, boot_now=boot, end=instant + LEASE, now=tx.now)
@@ -63,10 +82,10 @@ def no_fault(when: str, step: str) -> None:
     pass
 
 
-def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Fault = no_fault, *, slow: bool | None = None) -> bool:
+def run_one(cloud: Cloud, owner: str, who: db.Who, fault: Fault = no_fault, lanes: Collection[bool] = (False, True)) -> bool:
     """Claim and run one task as far as it goes; False when there was none. Raises db.Unreachable: the task is still `owner`'s.
     `fault(when, step)` is the tests' way in."""
-    claimed = claim(cloud, owner, who, slow)
+    claimed = claim(cloud, owner, who, lanes)
     if claimed is None:
         return False
     row, saved = claimed
@@ -118,18 +137,19 @@ def _collect(run: Run, function: Callable[[Run], None]) -> None:
 
 class Worker:
     """Threads that run tasks until told to stop; woken by the bell `tasks`, and by the clock for what no bell told. `place` names the one
-    worker after the other that works there. Slow tasks have as many threads of their own, so that data that does not come never holds up
-    the others."""
+    worker after the other that works there. So many quick tasks may run as there are `threads`, and as many slow ones, so that data that does
+    not come never holds up the others."""
 
     def __init__(self, cloud: Cloud, place: str, threads: int = 4, poll: float = 2.0, fault: Fault = no_fault) -> None:
         self.cloud, self.place, self.poll, self.fault = cloud, place, poll, fault
         self.owner = f"{place}.{ids.hex_id()[:8]}"
-        self._wake = threading.Condition()
-        self._rung, self._stopping = 0, threading.Event()
+        self._lock, self._stopping = threading.Condition(), threading.Event()
+        self._rung, self._seen, self._asleep = 1, 0, 0
+        self._looking = self._called = False
+        self._places, self._left_out = {False: threads, True: threads}, set[bool]()
         cloud.bells.listen("tasks", self._ring)
-        lanes = [False] * threads + [True] * threads
-        self._threads = [threading.Thread(target=self._work, args=(n, each), name=f"task-{n}", daemon=True) for n, each in enumerate(lanes)]
-        self._threads.append(threading.Thread(target=self._renew, name="leases", daemon=True))
+        self._threads = [threading.Thread(target=self._work, args=(n,), name=f"task-{n}", daemon=True) for n in range(2 * threads)]
+        self._threads += [threading.Thread(target=at, name=at.__name__.strip("_"), daemon=True) for at in (self._leases, self._clock)]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -137,33 +157,87 @@ class Worker:
 
     def stop(self) -> None:
         self._stopping.set()
-        with self._wake:
-            self._wake.notify_all()
+        with self._lock:
+            self._lock.notify_all()
         for thread in self._threads:
             thread.join(timeout=10)
 
     def _ring(self) -> None:
-        with self._wake:
+        with self._lock:
             self._rung += 1
-            self._wake.notify_all()
+            self._call()
 
-    def _work(self, number: int, slow: bool) -> None:
+    def _call(self) -> None:
+        """Somebody who sleeps should look, unless somebody does or will."""
+        if self._asleep and not self._looking and not self._called:
+            self._called = True
+            self._lock.notify()
+
+    def _clock(self) -> None:
+        while not self._stopping.wait(self.poll):
+            self._ring()
+
+    def _work(self, number: int) -> None:
         owner, who = f"{self.owner}/{number}", _Idle()
         while not self._stopping.is_set():
-            heard = self._rung
-            try:
-                if run_one(self.cloud, owner, who, self.fault, slow=slow):
-                    continue
-            except db.Unreachable:
-                clock_wait = 0.5
-            except Exception:
-                _log.exception("a task could not be run; it is tried again")
-                clock_wait = 0.5
-            else:
-                clock_wait = self.poll + number % 4
-            with self._wake:
-                if self._rung == heard and not self._stopping.is_set():
-                    self._wake.wait(clock_wait)
+            heard = self._to_look()
+            lane = self._looked(heard, self._tried(lambda: look(self.cloud, owner, self._open()))) if heard else None
+            if lane is None:
+                continue
+            run = partial(run_one, self.cloud, owner, who, self.fault, (lane,))
+            while self._tried(run) is None and not self._stopping.is_set():
+                pass  # what it holds it holds still
+            self._give_back(lane)
+
+    def _tried(self, do: Callable[[], T]) -> T | None:
+        """None half a second after it could not be done."""
+        try:
+            return do()
+        except db.Unreachable:
+            pass
+        except Exception:
+            _log.exception("a task could not be run; it is tried again")
+        self._stopping.wait(0.5)
+        return None
+
+    def _to_look(self) -> int:
+        """Sleeps until it is this thread's turn to look; how often the bell had rung by then. 0 at the end."""
+        with self._lock:
+            while not self._stopping.is_set() and (self._looking or self._seen == self._rung):
+                self._asleep += 1
+                self._lock.wait()
+                self._asleep -= 1
+                self._called = False
+            if self._stopping.is_set():
+                return 0
+            self._looking = True
+            return self._rung
+
+    def _open(self) -> list[bool]:
+        """The lanes that a look looks at."""
+        with self._lock:
+            self._left_out |= {lane for lane, places in self._places.items() if not places}
+            return [lane for lane, places in self._places.items() if places]
+
+    def _looked(self, heard: int, found: list[bool] | None) -> bool | None:
+        """The lane in which this thread has a place now, if there was work."""
+        with self._lock:
+            self._looking = False
+            if found is not None and len(found) < 2:
+                self._seen = heard
+            if not found:
+                return None
+            if self._seen != self._rung:
+                self._call()
+            self._places[found[0]] -= 1
+            return found[0]
+
+    def _give_back(self, lane: bool) -> None:
+        with self._lock:
+            self._places[lane] += 1
+            if lane in self._left_out:
+                self._left_out.discard(lane)
+                self._rung += 1
 
     def _inherit(self) -> None:
         of_us = tasks.c.owner.startswith(f"{self.place}.", autoescape=True)
@@ -172,7 +246,7 @@ class Worker:
             if tx.execute(tasks.update().where(left).values(state="queued", owner=None, updated_at=tx.now)).rowcount:
                 tx.ring("tasks")
 
-    def _renew(self) -> None:
+    def _leases(self) -> None:
         inherited = False
         while not inherited and not self._stopping.is_set():
             try:

@@ -46,6 +46,7 @@ _IN_USE = {
     "GatewayConflictWithAllocationPools": "Gateway ip {ip_address} conflicts with allocation pool {pool}.",
     "GatewayIpInUse": "Current gateway ip {ip_address} already in use by port {port_id}. Unable to update.",
     "InvalidSharedSetting": "Unable to reconfigure sharing settings for network {network}. Multiple projects are using it.",
+    "DefaultExternalNetworkExists": "A default external network already exists: {net_id}.",
     "ExternalNetworkInUse": "External network {net_id} cannot be updated to be made non-external, since it has existing gateway ports.",
     "DeviceIDNotOwnedByProject": "The following device_id {device_id} is not owned by your project or matches another project router.",
     "RouterInUse": "Router {router_id} {reason}",

@@ -13,7 +13,7 @@ from nacre.compute import states, tables
 from nacre.compute.service import flavors, keypairs, quotas, servers
 from nacre.core import db, journal, nodes, quota, tasks
 from nacre.core.caller import Caller
-from nacre.core.errors import BadRequest, Conflict, NotFound
+from nacre.core.errors import BadRequest, NotFound
 
 _INHERITED_NOT = ("base_image_ref", "image_type", "instance_uuid", "user_id", "owner_id", "image_location", "image_state")
 
@@ -24,7 +24,7 @@ def _begin(tx: db.Tx, caller: Caller, server_id: str, method: str) -> db.Row:
     servers.check_lock(caller, row)
     states.check(row.id, method, row.vm_state, row.task_state)
     if row.host is None:
-        raise Conflict(f"Instance {row.id} is not on a host.", kind="InstanceNotReady")
+        raise servers.nowhere(row)
     return row
 
 

@@ -218,6 +218,10 @@ def delete(caller: Caller, server_id: str) -> None:
         journal.changed(tx, "server", row.id, "delete", ("task_state",))
 
 
+def nowhere(row: db.Row) -> Conflict:
+    return Conflict(f"Instance {row.id} is not on a host.", kind="InstanceNotReady")
+
+
 def begin(caller: Caller, server_id: str, method: str, task: str, args: Mapping[str, Any] | None = None) -> None:
     """The verb `method` of the states table, carried out by `task`."""
     with caller.write() as tx:
@@ -225,7 +229,7 @@ def begin(caller: Caller, server_id: str, method: str, task: str, args: Mapping[
         check_lock(caller, row)
         verb = states.check(row.id, method, row.vm_state, row.task_state)
         if row.host is None:
-            raise Conflict(f"Instance {row.id} is not on a host.", kind="InstanceNotReady")
+            raise nowhere(row)
         task_id = tasks.start(tx, task, f"server:{row.id}", {"server_id": row.id, "before": row.vm_state, **(args or {})})
         tables.move(tx, row, row.vm_state, verb.during, task_id=task_id)
         journal.changed(tx, "server", row.id, method, ("task_state",))
@@ -249,11 +253,13 @@ def unlock(caller: Caller, server_id: str) -> None:
 
 
 def reset_state(caller: Caller, server_id: str, state: str) -> None:
-    """Abandons whatever is being done (law 3) and sets the state an administrator says."""
+    """Abandons whatever is being done (law 3) and sets the state an administrator says, which is not ACTIVE for a server that is nowhere."""
     with caller.write() as tx:
         tasks.held(tx, f"server:{server_id}")
         row = visible(tx, caller, server_id, lock=True)
-        tasks.cancel(tx, f"server:{row.id}")
+        abandoned = tasks.cancel(tx, f"server:{row.id}")
+        if state == states.ACTIVE and row.host is None and not abandoned:
+            raise nowhere(row)
         tables.move(tx, row, state, None)
         journal.changed(tx, "server", row.id, "resetState", ("vm_state", "task_state"), {"vm_state": state})
 

@@ -49,8 +49,9 @@ def _create(tx: db.Tx, caller: Caller, project: str, wanted: Wanted) -> str:
     mtu = _mtu(config, segment.network_type, wanted.get("mtu") or 0)
     if wanted.get("is_default"):
         _only_default(tx)
+    external = wanted.get("router:external", False)
     tx.insert(networks, **row, admin_state_up=wanted.get("admin_state_up", True), shared=wanted.get("shared", False),
-              external=wanted.get("router:external", False), is_default=wanted.get("is_default", False), mtu=mtu,
+              external=external, is_default=external and wanted.get("is_default", False), mtu=mtu,
               port_security_enabled=wanted.get("port_security_enabled", True), dns_domain=wanted.get("dns_domain") or "",
               availability_zone_hints=wanted.get("availability_zone_hints") or [], network_type=segment.network_type,
               physical_network=segment.physical_network, segmentation_id=segment.number or None)  # fmt: skip
@@ -110,9 +111,10 @@ def _free(tx: db.Tx, wanted: Segment) -> int | None:
 
 
 def _only_default(tx: db.Tx) -> None:
+    """The index decides: who meets it is run anew and finds the other here."""
     other = tx.scalar(sa.select(networks.c.id).where(networks.c.is_default))
     if other:
-        raise refused(f"network {other} is the default external network already")
+        raise fault("DefaultExternalNetworkExists", net_id=other)
 
 
 def _mtu(config: Config, network_type: str, wanted: int) -> int:
@@ -134,6 +136,8 @@ def update(caller: Caller, network_id: str, wanted: Wanted) -> Record:
         values = {_COLUMNS[name]: value for name, value in wanted.items() if name in _COLUMNS}
         if "mtu" in values:
             values["mtu"] = _mtu(caller.cloud.config, network["network_type"], values["mtu"])
+        if values.get("is_default") or network["is_default"]:
+            values["is_default"] = values.get("external", network["external"]) and values.get("is_default", True)
         changed = {name: value for name, value in values.items() if network[name] != value}
         records.touch(tx, NETWORK, network_id, **values)
         if {"admin_state_up", "mtu"} & set(changed):

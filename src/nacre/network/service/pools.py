@@ -45,6 +45,7 @@ def create(caller: Caller, wanted: Sequence[Wanted]) -> list[Record]:
 
 
 def _only_default(tx: db.Tx, version: int) -> None:
+    """The index decides: who meets it is run anew and finds the other here."""
     if _default(tx, version) is not None:
         raise refused("A default subnetpool for this IP family has already been set. Only one default may exist per IP family")
 

@@ -1,4 +1,5 @@
-"""Subnet pools: prefixes of which subnets are cut. What is taken of a pool is read from its subnets."""
+"""Subnet pools: prefixes of which subnets are cut. What is taken of a pool is read from its subnets. A family has one default
+pool at most."""
 
 import sqlalchemy as sa
 
@@ -15,4 +16,5 @@ pools = sa.Table(
     sa.Column("default_quota", sa.Integer),                     # addresses (IPv4) or /64 ranges (IPv6) of one project
     sa.Column("shared", sa.Boolean, nullable=False),
     sa.Column("is_default", sa.Boolean, nullable=False),
+    sa.Index("uq_subnetpools_default", "ip_version", unique=True, sqlite_where=sa.text("is_default"), postgresql_where=sa.text("is_default")),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Networks with their segments, subnets, ports with their addresses, and where ports and DHCP servers are.
 
 A segment's primary key is what makes it one network's only; an address's, one port's only. `number` is the address as 32 hexadecimal
-digits, so that the text's order is the address' order in both families.
+digits, so that the text's order is the address' order in both families. Of all networks one at most is the default external one.
 """
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ networks = sa.Table(
     sa.Column("network_type", sa.String(32), nullable=False),
     sa.Column("physical_network", sa.String(64)),
     sa.Column("segmentation_id", sa.Integer),
+    sa.Index("uq_networks_default", "is_default", unique=True, sqlite_where=sa.text("is_default"), postgresql_where=sa.text("is_default")),
 )  # fmt: skip
 segments = sa.Table(
     "network_segments", db.metadata,
