@@ -1,7 +1,12 @@
-"""Transactions that lose a race are run again, at most five times; values that cannot be stored are the caller's error."""
+"""Transactions that lose a race are run again, at most five times; values that cannot be stored are the caller's error. Those that share one
+are answered when it is committed, and each meets its own failure."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,7 @@ import sqlalchemy as sa
 
 import postgres
 from nacre.core.caller import System
-from nacre.core.db import Database, again
+from nacre.core.db import Database, Tx, Unreachable, again
 from nacre.core.errors import BadRequest, Conflict
 
 WHO = System("req-db")
@@ -83,3 +88,81 @@ def test_two_that_block_each_other_both_succeed(database: Database) -> None:
 def test_what_cannot_be_stored_is_a_bad_request(database: Database, value: dict[str, object]) -> None:
     with pytest.raises(BadRequest), database.write(WHO) as tx:
         tx.insert(things, **{"name": "x", "count": 0, **value})
+
+
+Part = Callable[[Tx], None]
+
+
+def inserting(name: str) -> Part:
+    return lambda tx: tx.insert(things, name=name, count=0)
+
+
+def behind_one(database: Database, parts: list[Part]) -> tuple[list[Future[None]], int]:
+    """What became of parts that waited together while another one was written, and how many transactions all that took."""
+    commits, begun, goes_on = [], threading.Event(), threading.Event()
+
+    def slow(tx: Tx) -> None:
+        begun.set()
+        goes_on.wait(10)
+
+    sa.event.listen(database.engine, "commit", commits.append)
+    with ThreadPoolExecutor(len(parts) + 1) as pool:
+        first = pool.submit(database.write_shared, WHO, slow)
+        assert begun.wait(10)
+        others = [pool.submit(database.write_shared, WHO, part) for part in parts]
+        time.sleep(0.3)
+        goes_on.set()
+        first.result()
+    return others, len(commits)
+
+
+def names(database: Database) -> set[str]:
+    with database.read() as conn:
+        return set(conn.execute(sa.select(things.c.name)).scalars()) - {"a", "b"}
+
+
+def test_who_waits_together_shares_a_transaction(database: Database) -> None:
+    done, commits = behind_one(database, [inserting(f"n{number}") for number in range(8)])
+    assert [one.exception() for one in done] == [None] * 8 and names(database) == {f"n{number}" for number in range(8)}
+    assert commits == 2
+
+
+def test_each_meets_its_own_failure(database: Database) -> None:
+    done, _ = behind_one(database, [inserting("c"), inserting("a"), inserting("d")])
+    assert [type(one.exception()) for one in done] == [type(None), sa.exc.IntegrityError, type(None)]
+    assert names(database) == {"c", "d"}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_full_disk_is_full_for_all_who_wait_and_later_for_nobody(database: Database) -> None:
+    tried: Counter[int] = Counter()
+
+    def part(number: int) -> Part:
+        def do(tx: Tx) -> None:
+            tried[number] += 1
+            tx.conn.exec_driver_sql("PRAGMA max_page_count = 1")
+            tx.insert(things, name=f"{number}" * 100_000, count=0)
+
+        return do
+
+    done, _ = behind_one(database, [part(number) for number in range(4)])
+    assert [type(one.exception()) for one in done] == [Unreachable] * 4
+    assert names(database) == set() and set(tried.values()) == {1}
+    database.engine.dispose()
+    database.write_shared(WHO, inserting("later"))
+    assert names(database) == {"later"}
+
+
+def test_what_many_write_is_there_when_they_are_answered(database: Database) -> None:
+    def many(thread: int) -> list[str]:
+        missing = []
+        for number in range(25):
+            name = f"{thread}-{number}"
+            with suppress(sa.exc.IntegrityError):
+                database.write_shared(WHO, inserting("a" if number == thread else name))
+            missing += [name] if name not in names(database) and number != thread else []
+        return missing
+
+    with ThreadPoolExecutor(12) as pool:
+        assert [each for missing in pool.map(many, range(12)) for each in missing] == []
+    assert len(names(database)) == 12 * 24

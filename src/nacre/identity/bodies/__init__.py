@@ -5,6 +5,7 @@ What a request says beyond its shape is kept and shown as it was said (`Open`), 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,8 +52,9 @@ def token(caller: Caller, catalog: Sequence[Mapping[str, Any]] | None) -> dict[s
     return {"token": shown}
 
 
-def services(rows: Sequence[db.Row], public: str, authority: str) -> list[dict[str, Any]]:
-    """The catalog: services with their endpoints; those at `public` as the client reaches it."""
+@lru_cache(maxsize=64)
+def services(rows: tuple[db.Row, ...], public: str, authority: str) -> list[dict[str, Any]]:
+    """The catalog: services with their endpoints; those at `public` as the client reaches it. It is the same for most tokens: not to be changed."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         service = found.setdefault(row.id, {"id": row.id, "type": row.type, "name": row.name, "endpoints": []})
@@ -121,7 +123,8 @@ def inference(one: tuple[Record, Sequence[Record]], url: str) -> dict[str, Any]:
 
 
 class Open(Body):
-    """The body of what may say more than its shape. Decoded it is a dict of what was said; ids and links are ours to give."""
+    """The body of what may say more than its shape. Decoded it is a dict of what was said, with all beyond the shape as `extra`, so that
+    nobody reaches a column by its name; ids and links are ours to give."""
 
     def __init__(self, wrapper: str, shape: type[msgspec.Struct]) -> None:
         super().__init__(wrapper, shape, lax=False, extra=True)
@@ -131,7 +134,8 @@ class Open(Body):
         known = super().decode(raw, version)
         names = {field.encode_name for field in msgspec.structs.fields(known)}
         said = msgspec.json.decode(raw)[self.wrapper]
-        return {name: value for name, value in said.items() if name in names or name not in ("id", "links", "extra")}
+        extra = {name: value for name, value in said.items() if name not in names and name not in ("id", "links", "extra")}
+        return {name: value for name, value in said.items() if name in names} | ({"extra": extra} if extra else {})
 
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"\S")]

@@ -19,6 +19,7 @@ from nacre.identity.service import delegation, directory
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import PROJECTS, ROLES, USERS, Kind, Record, Wanted
 
+_OURS = ("redelegated_trust_id", "deleted_at", "roles_links")
 TRUSTS = Kind("trust", tables.trusts, ("trustor_user_id", "trustee_user_id"), path="OS-TRUST/trusts")
 
 
@@ -31,8 +32,8 @@ def create(caller: Caller, wanted: Wanted) -> Record:
         raise Forbidden("The authenticated user should match the trustor", kind="ForbiddenAction")
     said = {"project_id": None, "remaining_uses": None, **wanted, "expires_at": delegation.end(wanted.get("expires_at"))}
     asked = said.pop("roles", None) or []
-    for name in ("allow_redelegation", "redelegated_trust_id", "deleted_at", "roles_links"):
-        said.pop(name, None)
+    said.pop("allow_redelegation", None)
+    said["extra"] = {name: value for name, value in said.get("extra", {}).items() if name not in _OURS}
     said["redelegation_count"] = _count(caller, wanted)
     with caller.write() as tx:
         directory.existing(tx, USERS, said["trustee_user_id"])
