@@ -138,6 +138,7 @@ class Open(Body):
         return {name: value for name, value in said.items() if name in names} | ({"extra": extra} if extra else {})
 
 
+_MOST = 0x7FFFFFFF
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"\S")]
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -293,12 +294,12 @@ class NewTrust(msgspec.Struct, kw_only=True):
     project_id: Id | UnsetType | None = UNSET
     roles: list[RoleReference] | UnsetType = UNSET
     expires_at: str | UnsetType | None = UNSET
-    remaining_uses: Annotated[int, msgspec.Meta(ge=1)] | UnsetType | None = UNSET
+    remaining_uses: Annotated[int, msgspec.Meta(ge=1, le=_MOST)] | UnsetType | None = UNSET
     allow_redelegation: bool | UnsetType | None = UNSET
-    redelegation_count: Annotated[int, msgspec.Meta(ge=0)] | UnsetType | None = UNSET
+    redelegation_count: Annotated[int, msgspec.Meta(ge=0, le=_MOST)] | UnsetType | None = UNSET
 
 
-Limit = Annotated[int, msgspec.Meta(ge=-1, le=0x7FFFFFFF)]
+Limit = Annotated[int, msgspec.Meta(ge=-1, le=_MOST)]
 
 
 class RegisteredLimitChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
