@@ -2,9 +2,7 @@
 that are over or none, bodies that are none, and queries to match. The routes are the program's own; one with a body needs a good one here."""
 
 import copy
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -46,9 +44,9 @@ class World:
         token = self.http.headers["x-auth-token"]
         self.here = self.http.get(f"{PREFIX}/v3/auth/tokens", headers={"x-subject-token": token}).json()["token"]["project"]["id"]
         self.ids = {"tags": "blue", "security_compliance": "password_regex"}
-        said: dict[str, Any] = {"domain": {}, "project": {"tags": ["blue"]}, "user": {"password": "pw"}, "group": {}, "role": {}, "region": {"name": None}}
-        for word, more in said.items():
-            self.ids[f"{word}s"] = self._made(f"{word}s", word, {"name": "one", **more} if word != "region" else {"id": "one"})
+        for word, more in (("domain", {}), ("project", {"tags": ["blue"]}), ("user", {"password": "pw"}), ("group", {}), ("role", {})):
+            self.ids[f"{word}s"] = self._made(f"{word}s", word, {"name": "one", **more})
+        self.ids["regions"] = self._made("regions", "region", {"id": "one"})
         self.ids["implies"] = self._made("roles", "role", {"name": "two"})
         self.ids["services"] = self._made("services", "service", {"type": "weather"})
         endpoint = {"interface": "public", "service_id": self.ids["services"], "url": "http://there"}
@@ -63,7 +61,8 @@ class World:
         for plural in ("registered_limits", "limits"):
             answer = self.http.post(f"{PREFIX}/v3/{plural}", json=self.good()[plural])
             self.ids[plural] = answer.json()[plural][0]["id"]
-        self.ids["OS-EC2"] = self.http.post(f"{PREFIX}/v3/users/{self.me}/credentials/OS-EC2", json={"tenant_id": self.here}).json()["credential"]["access"]
+        key = self.http.post(f"{PREFIX}/v3/users/{self.me}/credentials/OS-EC2", json={"tenant_id": self.here}).json()["credential"]
+        self.ids["OS-EC2"] = key["access"]
 
     def _made(self, path: str, word: str, body: dict[str, Any]) -> str:
         answer = self.http.post(f"{PREFIX}/v3/{path}", json={word: body})
@@ -72,18 +71,19 @@ class World:
 
     def good(self) -> dict[str, Any]:
         """By the last word of a path, what its body may be."""
-        here, role, service = self.here, self.ids["roles"], self.ids["services"]
+        here, service = self.here, self.ids["services"]
         options = {"immutable": False}
         factors = {"ignore_password_expiry": True, "multi_factor_auth_enabled": False, "multi_factor_auth_rules": [["password"]]}
         rule = {"service": "compute", "method": "GET", "path": "/v2.1/servers"}
-        signed = {"access": "x", "signature": "x", "host": "h", "verb": "GET", "path": "/", "params": {"Timestamp": "x"}, "headers": {}, "body_hash": ""}
+        signed = {"access": "x", "signature": "x", "host": "h", "verb": "GET", "path": "/", "params": {"Timestamp": "x"}, "headers": {},
+                  "body_hash": ""}  # fmt: skip
         person = {"name": "demo", "domain": {"id": "default"}}
         methods = {"password": {"user": {**person, "password": "secret"}}, "totp": {"user": {**person, "passcode": "123456"}},
                    "token": {"id": "x"}, "application_credential": {"name": "x", "user": person, "secret": "x"}}  # fmt: skip
         return {
             "domain": {"name": "d", "description": "d", "enabled": True, "options": options, "x": 1},
-            "project": {"name": "p", "description": "p", "domain_id": "default", "parent_id": here, "is_domain": False, "enabled": True, "tags": ["a"],
-                        "options": options},
+            "project": {"name": "p", "description": "p", "domain_id": "default", "parent_id": here, "is_domain": False, "enabled": True,
+                        "tags": ["a"], "options": options},
             "user": {"name": "u", "password": "pw", "original_password": "pw", "email": "e", "default_project_id": here, "domain_id": "default",
                      "enabled": True, "description": "u", "options": factors, "password_hash": "x", "login_at": "x"},
             "group": {"name": "g", "description": "g", "domain_id": "default"},
@@ -95,7 +95,7 @@ class World:
             "credential": {"type": "ec2", "blob": '{"access": "a", "secret": "s"}', "user_id": self.me, "project_id": here},
             "endpoint_group": {"name": "n", "description": "d", "filters": {"interface": "public", "service_id": service, "region_id": "one"}},
             "application_credential": {"name": "a", "secret": "s", "description": "d", "expires_at": "2099-01-01T00:00:00Z", "project_id": here,
-                                       "roles": [{"id": role_of(self.http, "reader")}], "access_rules": [rule], "unrestricted": False},
+                                       "roles": [{"name": "reader"}], "access_rules": [rule], "unrestricted": False},
             "trust": {"trustor_user_id": self.me, "trustee_user_id": self.ids["users"], "project_id": here, "impersonation": True,
                       "roles": [{"name": "reader"}], "expires_at": "2099-01-01T00:00:00Z", "remaining_uses": 5, "allow_redelegation": False,
                       "redelegation_count": 0, "deleted_at": None},
@@ -106,8 +106,8 @@ class World:
                                    "description": "d"}]},
             "registered_limit": {"service_id": service, "region_id": "one", "resource_name": "snow", "default_limit": 3, "description": "d"},
             "limit": {"resource_limit": 4, "description": "d"},
-            "tags": {"tags": ["a"]}, "OS-EC2": {"tenant_id": here}, "ec2tokens": {"credentials": signed}, "s3tokens": {"credentials": {**signed, "token": "x"}},
-            "x": role,
+            "tags": {"tags": ["a"]}, "OS-EC2": {"tenant_id": here}, "ec2tokens": {"credentials": signed},
+            "s3tokens": {"credentials": {**signed, "token": "x"}},
         }  # fmt: skip
 
     def address(self, route: Route, instead: str = "") -> str:
@@ -119,10 +119,6 @@ class World:
             parts.append((instead or known) if part.startswith("{") else part)
             before = part
         return PREFIX + "/".join(parts)
-
-
-def role_of(http: httpx.Client, name: str) -> str:
-    return str(http.get(f"{PREFIX}/v3/roles?name={name}").json()["roles"][0]["id"])
 
 
 @pytest.fixture(scope="module")
@@ -184,16 +180,6 @@ def test_odd_bodies(world: World, route: Route) -> None:
         said(world, route.method, at, content=raw, headers={"content-type": "application/json"})
 
 
-@named(WITH_BODY)
-def test_large_bodies(world: World, route: Route) -> None:
-    assert route.body is not None
-    word, at = route.body.wrapper or "x", world.address(route)
-    for large in ({word: {"name": "x" * (1 << 20)}}, {word: {f"a{number}": number for number in range(40_000)}}, {word: [{}] * 200_000}):
-        said(world, route.method, at, json=large)
-    for kind in (b"text/html", b"application/x-www-form-urlencoded", b"application/json; charset=latin-1", b"\xff"):
-        said(world, route.method, at, content=b"{}", headers={"content-type": kind})
-
-
 @named([route for route in ROUTES if "{" in route.path])
 def test_odd_ids(world: World, route: Route) -> None:
     for odd in IDS:
@@ -221,3 +207,13 @@ def test_times_that_are_over(world: World) -> None:
             body = {word: {**world.good()[word], "name": when or "x", "expires_at": when}}
             answer = world.http.post(f"{PREFIX}/v3/{path}", json=body)
             assert answer.status_code == 400 and "expires_at" in answer.text, answer.text
+
+
+@named(WITH_BODY)
+def test_large_bodies(world: World, route: Route) -> None:
+    assert route.body is not None
+    word, at = route.body.wrapper or "x", world.address(route)
+    for large in ({word: {"name": "x" * (1 << 20)}}, {word: {f"a{number}": number for number in range(40_000)}}, {word: [{}] * 200_000}):
+        said(world, route.method, at, json=large)
+    for kind in (b"text/html", b"application/x-www-form-urlencoded", b"application/json; charset=latin-1", b"\xff"):
+        said(world, route.method, at, content=b"{}", headers={"content-type": kind})

@@ -20,6 +20,7 @@ from nacre.identity import hashing, tables, tokens
 from nacre.identity.service import delegation
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import Record, Wanted
+from nacre.identity.tables import rights
 
 _TABLE, _RULES = tables.app_credentials, tables.access_rules
 _WHAT = "additional application credentials"
@@ -68,7 +69,7 @@ def _roles(tx: db.Tx, caller: Caller, asked: Sequence[Mapping[str, Any]]) -> lis
     if not wanted <= held:
         raise BadRequest("Invalid application credential: Cannot create an application credential with unassigned role",
                          kind="ApplicationCredentialValidationError")  # fmt: skip
-    return sorted(tables.with_implied(wanted, tables.inferences(tx)) & held)
+    return sorted(rights.with_implied(wanted, rights.inferences(tx)) & held)
 
 
 def _rule(tx: db.Tx, user_id: str, asked: Mapping[str, Any]) -> str:

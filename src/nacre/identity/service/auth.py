@@ -23,6 +23,7 @@ from nacre.identity import tables, tokens
 from nacre.identity.service import directory, endpoint_filter, tags
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import DOMAINS, PROJECTS, USERS, Kind, Record
+from nacre.identity.tables import rights
 from nacre.identity.tokens import Token
 
 REMEMBERED = 4096
@@ -96,7 +97,7 @@ def caller_for(cloud: Cloud, conn: sa.Connection, token: Token, text: str, whose
         return _trusted(conn, caller, token)
     if token.scope == APPLICATION:
         return _applied(conn, caller, token)
-    granted = tables.roles_on(conn, user.id, token.scope, token.scope_id)
+    granted = rights.roles_on(conn, user.id, token.scope, token.scope_id)
     if not granted:
         raise Unauthorized
     return replace(caller, **_with(granted, **caller.extra), **_scope(conn, token.scope, token.scope_id))
@@ -125,8 +126,8 @@ def _trusted(conn: sa.Connection, trustee: Caller, token: Token) -> Caller:
     shown = {"id": trust.id, "impersonation": trust.impersonation, "trustor_user": {"id": trustor.id}, "trustee_user": {"id": trust.trustee_user_id}}
     if trust.project_id is None:
         return replace(acting, extra={**acting.extra, "roles": [], "trust": shown})
-    given = tables.with_implied(tables.given_by(conn, trust.id), tables.inferences(conn))
-    held = {row.id: row for row in tables.roles_on(conn, trustor.id, "project", trust.project_id)}
+    given = rights.with_implied(tables.given_by(conn, trust.id), rights.inferences(conn))
+    held = {row.id: row for row in rights.roles_on(conn, trustor.id, "project", trust.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
     named_roles = sorted((held[role_id] for role_id in given), key=lambda role: str(role.name))
@@ -148,7 +149,7 @@ def _applied(conn: sa.Connection, user: Caller, token: Token) -> Caller:
     if row is None or row.user_id != user.user_id or (row.expires_at is not None and row.expires_at <= clock.utcnow()):
         raise Unauthorized
     chosen = conn.execute(sa.select(tables.app_credential_roles.c.role_id).where(tables.app_credential_roles.c.credential_id == row.id))
-    given, held = {one.role_id for one in chosen}, {one.id: one for one in tables.roles_on(conn, row.user_id, "project", row.project_id)}
+    given, held = {one.role_id for one in chosen}, {one.id: one for one in rights.roles_on(conn, row.user_id, "project", row.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
     rules = tables.rules_of(conn, row.id)
@@ -219,7 +220,7 @@ def scopes(caller: Caller, kind: str) -> list[Record]:
         raise Forbidden("A user is needed.")
     table = tables.projects if kind == "project" else tables.domains
     with caller.read() as conn:
-        wanted = tables.scopes_of(conn, caller.user_id, kind)
+        wanted = rights.scopes_of(conn, caller.user_id, kind)
         rows = conn.execute(sa.select(table).where(table.c.id.in_(wanted), table.c.enabled).order_by(table.c.name))
         found = [directory.record(row) for row in rows]
         return tags.shown(conn, found) if kind == "project" else found
@@ -227,7 +228,7 @@ def scopes(caller: Caller, kind: str) -> list[Record]:
 
 def system_scopes(caller: Caller) -> bool:
     with caller.read() as conn:
-        return bool(caller.user_id and tables.scopes_of(conn, caller.user_id, "system"))
+        return bool(caller.user_id and rights.scopes_of(conn, caller.user_id, "system"))
 
 
 def acting(cloud: Cloud, user: str, scope: str, reference: str) -> Caller:

@@ -23,6 +23,7 @@ from nacre.identity.service.auth import REMEMBERED, caller_for, caller_of, held,
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.factors import Receipt
 from nacre.identity.service.passwords import Refused
+from nacre.identity.tables import rights
 from nacre.identity.tokens import Token
 
 Said = Mapping[str, Any]
@@ -254,4 +255,4 @@ def _default_scope(conn: sa.Connection, user: db.Row) -> tuple[str, str]:
     domain = tables.by_id(conn, tables.domains, project.domain_id) if project is not None else None
     if project is None or domain is None or not project.enabled or not domain.enabled:
         return "", ""
-    return ("project", project.id) if tables.roles_on(conn, user.id, "project", project.id) else ("", "")
+    return ("project", project.id) if rights.roles_on(conn, user.id, "project", project.id) else ("", "")

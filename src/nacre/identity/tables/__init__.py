@@ -1,6 +1,6 @@
 """Tables of identity. Everything a token is checked against, and the catalog, is here; whoever changes any of it calls `bump_epoch` in the same
-transaction, and every process drops what it remembers at its next request. `extra` is what requests said beyond the columns: upstream
-keeps and shows it as it was said.
+transaction, and every process drops what it remembers at its next request. `rights` reads who has which roles where.
+`extra` is what requests said beyond the columns: upstream keeps and shows it as it was said.
 """
 
 from collections.abc import Sequence
@@ -322,55 +322,6 @@ def above(conn: db.Conn, project_id: str) -> list[db.Row]:
     return found
 
 
-def places(conn: db.Conn, scope: str, scope_id: str) -> list[tuple[str, str]]:
-    """Where roles are given that count on a scope: there, and for a project what is inherited from its domain and the projects above."""
-    project = by_id(conn, projects, scope_id) if scope == "project" else None
-    inherited = [("under-domain", project.domain_id)] if project is not None else []
-    if project is not None and project.parent_id != project.domain_id:
-        inherited += [("under-project", row.id) for row in above(conn, scope_id)]
-    return [(scope, scope_id), *inherited]
-
-
-_IMPLIED = Statement(sa.select(implied_roles))
-
-
-def inferences(conn: db.Conn) -> dict[str, set[str]]:
-    """A role's id -> the ids of those that it implies."""
-    found: dict[str, set[str]] = {}
-    for row in _IMPLIED.rows(conn):
-        found.setdefault(row.prior_role_id, set()).add(row.implied_role_id)
-    return found
-
-
-def with_implied(held: set[str], implied: dict[str, set[str]]) -> set[str]:
-    found, fresh = set(held), set(held)
-    while fresh:
-        fresh = {follows for prior in fresh for follows in implied.get(prior, ())} - found
-        found |= fresh
-    return found
-
-
-def _granted() -> Statement:
-    """What a user was given on these ids, whatever they are of."""
-    one, other, user_id, scope_ids = assignments.c, group_assignments.c, given("user_id"), given_list("scope_ids")
-    direct = sa.select(one.scope, one.scope_id, one.role_id).where(one.user_id == user_id, one.scope_id.in_(scope_ids))
-    by_group = sa.select(other.scope, other.scope_id, other.role_id).join(members, members.c.group_id == other.group_id)
-    return Statement(direct.union_all(by_group.where(members.c.user_id == user_id, other.scope_id.in_(scope_ids))))
-
-
-_GRANTED = _granted()
-_EVERYBODYS = Statement(sa.select(roles).where(roles.c.id.in_(given_list("ids")), roles.c.domain_id.is_(None)).order_by(roles.c.name))
-
-
-def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.Row]:
-    """The roles of a user on a scope, by name: given to the user or to a group of the user's, there or above, and those they imply.
-    A domain's own roles are only worth what they imply."""
-    where = places(conn, scope, scope_id)
-    given_there = _GRANTED.rows(conn, user_id=user_id, scope_ids=[place[1] for place in where])
-    held = {row.role_id for row in given_there if (row.scope, row.scope_id) in where}
-    return _EVERYBODYS.rows(conn, ids=sorted(with_implied(held, inferences(conn)))) if held else []
-
-
 def given_by(conn: db.Conn, trust_id: str) -> set[str]:
     """Ids of the roles of a trust."""
     return {row.role_id for row in conn.execute(sa.select(trust_roles.c.role_id).where(trust_roles.c.trust_id == trust_id))}
@@ -395,23 +346,6 @@ def rules_of(conn: db.Conn, credential_id: str) -> list[dict[str, Any]]:
              .join(app_credential_rules, app_credential_rules.c.rule_id == access_rules.c.id)
              .where(app_credential_rules.c.credential_id == credential_id).order_by(access_rules.c.service, access_rules.c.path))  # fmt: skip
     return [dict(row._mapping) for row in conn.execute(query)]
-
-
-def scopes_of(conn: db.Conn, user_id: str, scope: str) -> list[str]:
-    """Where the user has a role, also by a group or from above."""
-    query = sa.select(assignments.c.scope, assignments.c.scope_id).where(assignments.c.user_id == user_id)
-    by_group = (sa.select(group_assignments.c.scope, group_assignments.c.scope_id).join(members, members.c.group_id == group_assignments.c.group_id)
-                .where(members.c.user_id == user_id))  # fmt: skip
-    given: dict[str, set[str]] = {}
-    for row in conn.execute(query.union(by_group)):
-        given.setdefault(row.scope, set()).add(row.scope_id)
-    found = given.get(scope, set())
-    if scope == "project":
-        if "under-domain" in given:
-            found |= {row.id for row in conn.execute(sa.select(projects.c.id).where(projects.c.domain_id.in_(given["under-domain"])))}
-        for project_id in given.get("under-project", ()):
-            found |= {row.id for row in below(conn, project_id)}
-    return sorted(found)
 
 
 def below(conn: db.Conn, project_id: str) -> list[db.Row]:
