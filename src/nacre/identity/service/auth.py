@@ -32,7 +32,7 @@ _NEWEST = threading.Lock()
 
 @dataclass
 class Memory:
-    """What one process remembers of tokens, application credentials (`service.login`) and the catalog, valid while the epoch stays."""
+    """What one process remembers of tokens, application credentials (`service.programs`) and the catalog, valid while the epoch stays."""
 
     epoch: int
     keys: MultiFernet

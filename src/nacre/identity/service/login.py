@@ -1,7 +1,6 @@
 """How one comes by a token: by proofs of who one is, and the scope that it is for.
 
-A request says one or more methods; each must prove the same user. `issue` hashes outside every transaction. What a process remembers of an
-application credential under the identity epoch is what the tables say of it, never a secret: its hash is compared at every login.
+A request says one or more methods; each must prove the same user. `issue` hashes outside every transaction.
 Races: what is decided here is looked at again wherever the token is used (`service.auth`), so a change between costs nothing.
 """
 
@@ -11,18 +10,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from cryptography.fernet import MultiFernet
 
 from nacre.core import clock, db
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import factors, passwords, trusts
-from nacre.identity.service.auth import REMEMBERED, caller_for, caller_of, held, memory_of, user_of
+from nacre.identity.service import factors, passwords, programs, trusts
+from nacre.identity.service.auth import caller_for, caller_of, held, memory_of, user_of
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.factors import Receipt
 from nacre.identity.service.passwords import Refused
+from nacre.identity.service.programs import Program
 from nacre.identity.tables import rights
 from nacre.identity.tokens import Token
 
@@ -39,18 +38,6 @@ class Asked:
     said: Mapping[str, Said]
     scope: Any = None
     receipt: str = ""
-
-
-@dataclass(frozen=True)
-class Program:
-    """What there is to know of an application credential: what its tokens are worth, what signs them, its user's options, the hash of its
-    secret."""
-
-    caller: Caller
-    keys: MultiFernet
-    options: Mapping[str, Any]
-    secret_hash: str
-    expires_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,8 @@ def _named(cloud: Cloud, conn: sa.Connection, method: str, said: Said) -> Named:
     user = find_user(conn, said["user"]) if "user" in said else None
     if method != APPLICATION:
         return Named(user)
-    return Named(user, program_of(cloud, conn, (said["id"],) if said.get("id") else (user.id if user is not None else "", said["name"])))
+    key = (said["id"],) if said.get("id") else (user.id if user is not None else "", said["name"])
+    return Named(user, programs.find(cloud, conn, key))
 
 
 def issue(cloud: Cloud, request_id: str, asked: Asked, found: Mapping[str, Named]) -> Caller | Receipt:
@@ -96,7 +84,7 @@ def issue(cloud: Cloud, request_id: str, asked: Asked, found: Mapping[str, Named
     audit = (tokens.audit_id(), *(before.audit_ids[-1:] if before is not None else ()))
     token = Token(user_id, "", "", methods, asked.at, ends, audit)
     if program is not None and not program.options and not asked.receipt:
-        return of_program(program, request_id, token)
+        return programs.holder(program, request_id, token)
     with cloud.db.read() as conn:
         keys, whose = memory_of(cloud, conn).keys, user_of(conn, user_id)
         if asked.receipt:
@@ -105,7 +93,7 @@ def issue(cloud: Cloud, request_id: str, asked: Asked, found: Mapping[str, Named
         if required is not None:
             return factors.receipt(cloud, keys, whose, token, required)
         if program is not None:
-            return of_program(program, request_id, token)
+            return programs.holder(program, request_id, token)
         scope, scope_id = _wanted_scope(conn, whose[0], asked.scope)
         token = replace(token, scope=scope, scope_id=scope_id)
         if scope != "trust":
@@ -134,14 +122,6 @@ def made(cloud: Cloud, request_id: str, token: Token) -> Caller:
         return replace(caller_of(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
 
 
-def of_program(program: Program, request_id: str, token: Token) -> Caller:
-    """Who holds the token, which is for where the program may be, signed."""
-    ends = min(token.expires_at, program.expires_at or token.expires_at)
-    token = replace(token, scope=APPLICATION, scope_id=program.caller.extra[APPLICATION]["id"], expires_at=ends)
-    return replace(program.caller, request_id=request_id, methods=token.methods, audit_ids=token.audit_ids, issued_at=token.issued_at,
-                   expires_at=token.expires_at, token=tokens.encode(program.keys, token), asked=set())  # fmt: skip
-
-
 def _by_password(cloud: Cloud, request_id: str, said: Said, found: Named, scope: Any) -> Proof:
     return Proof(passwords.prove(cloud, found.user, said["user"]["password"]).id)
 
@@ -166,7 +146,7 @@ def _by_token(cloud: Cloud, request_id: str, said: Said, found: Named, scope: An
         if scope is not None:
             raise Forbidden("Using an application credential token to create a scoped token is not allowed.", kind="ForbiddenAction")
         with cloud.db.read() as conn:
-            program = program_of(cloud, conn, (before.extra[APPLICATION]["id"],))
+            program = programs.find(cloud, conn, (before.extra[APPLICATION]["id"],))
         if program is None:
             raise Unauthorized
         return Proof(str(before.user_id), program, before)
@@ -184,28 +164,6 @@ def _by_application(cloud: Cloud, request_id: str, said: Said, found: Named, sco
     if program.expires_at is not None and program.expires_at <= clock.utcnow():
         raise Unauthorized
     return Proof(str(program.caller.user_id), program)
-
-
-def program_of(cloud: Cloud, conn: sa.Connection, key: tuple[str, ...]) -> Program | None:
-    """By the key, or None when it is worth nothing."""
-    memory = memory_of(cloud, conn)
-    known: Program | None = memory.programs.get(key)
-    if known is None:
-        table = tables.app_credentials
-        which = table.c.id == key[0] if len(key) == 1 else sa.and_(table.c.user_id == key[0], table.c.name == key[1])
-        row = conn.execute(sa.select(table).where(which)).first()
-        if row is None:
-            return None
-        now = clock.utcnow()
-        try:
-            caller = caller_of(cloud, conn, Token(row.user_id, APPLICATION, row.id, (APPLICATION,), now, now, ()), "")
-        except Unauthorized:
-            return None
-        if len(memory.programs) >= REMEMBERED:
-            memory.programs.clear()
-        options = conn.execute(sa.select(tables.users.c.options).where(tables.users.c.id == row.user_id)).scalar() or {}
-        known = memory.programs[key] = Program(caller, memory.keys, options, row.secret_hash, row.expires_at)
-    return known
 
 
 _METHODS: Mapping[str, Callable[[Cloud, str, Said, Named, Any], Proof]] = {
