@@ -1,7 +1,12 @@
-"""Transactions that lose a race are run again, at most five times; values that cannot be stored are the caller's error."""
+"""Transactions that lose a race are run again, at most five times; values that cannot be stored are the caller's error. Those that share one
+are answered when it is committed, and each meets its own failure."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,7 @@ import sqlalchemy as sa
 
 import postgres
 from nacre.core.caller import System
-from nacre.core.db import Database, again
+from nacre.core.db import Database, Tx, Unreachable, Who, again
 from nacre.core.errors import BadRequest, Conflict
 
 WHO = System("req-db")
@@ -30,8 +35,16 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         yield from made(request.getfixturevalue("started").fresh())
 
 
+class Counting(Database):
+    transactions = 0
+
+    def write(self, who: Who) -> AbstractContextManager[Tx]:
+        self.transactions += 1
+        return super().write(who)
+
+
 def made(url: str) -> Iterator[Database]:
-    database = Database(url)
+    database = Counting(url)
     things.create(database.engine)
     with database.write(WHO) as tx:
         tx.execute(things.insert(), [{"name": name, "count": 0} for name in "ab"])
@@ -111,3 +124,82 @@ def test_a_reader_keeps_its_snapshot_while_others_write(tmp_path: Path) -> None:
             with database.read() as later:
                 assert later.execute(sa.select(things.c.count).where(things.c.name == "a")).scalar() == 5
             assert conn.execute(sa.select(things.c.count).where(things.c.name == "a")).scalar() == before == 0
+
+
+Part = Callable[[Tx], None]
+
+
+def inserting(name: str) -> Part:
+    return lambda tx: tx.insert(things, name=name, count=0)
+
+
+def behind_one(database: Database, parts: list[Part]) -> tuple[list[Future[None]], int]:
+    """What became of parts that waited together while another one was written, and how many transactions all that took."""
+    assert isinstance(database, Counting)
+    before, begun, goes_on = database.transactions, threading.Event(), threading.Event()
+
+    def slow(tx: Tx) -> None:
+        begun.set()
+        goes_on.wait(10)
+
+    with ThreadPoolExecutor(len(parts) + 1) as pool:
+        first = pool.submit(database.write_shared, WHO, slow)
+        assert begun.wait(10)
+        others = [pool.submit(database.write_shared, WHO, part) for part in parts]
+        time.sleep(0.3)
+        goes_on.set()
+        first.result()
+    return others, database.transactions - before
+
+
+def names(database: Database) -> set[str]:
+    with database.read() as conn:
+        return set(conn.execute(sa.select(things.c.name)).scalars()) - {"a", "b"}
+
+
+def test_who_waits_together_shares_a_transaction(database: Database) -> None:
+    done, transactions = behind_one(database, [inserting(f"n{number}") for number in range(8)])
+    assert [one.exception() for one in done] == [None] * 8 and names(database) == {f"n{number}" for number in range(8)}
+    assert transactions == 2
+
+
+def test_each_meets_its_own_failure(database: Database) -> None:
+    done, _ = behind_one(database, [inserting("c"), inserting("a"), inserting("d")])
+    assert [type(one.exception()) for one in done] == [type(None), sa.exc.IntegrityError, type(None)]
+    assert names(database) == {"c", "d"}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_full_disk_is_full_for_all_who_wait_and_later_for_nobody(database: Database) -> None:
+    tried: Counter[int] = Counter()
+
+    def part(number: int) -> Part:
+        def do(tx: Tx) -> None:
+            tried[number] += 1
+            tx.conn.exec_driver_sql("PRAGMA max_page_count = 1")
+            tx.insert(things, name=f"{number}" * 100_000, count=0)
+
+        return do
+
+    done, _ = behind_one(database, [part(number) for number in range(4)])
+    assert [type(one.exception()) for one in done] == [Unreachable] * 4
+    assert names(database) == set() and set(tried.values()) == {1}
+    with database.write(WHO) as tx:
+        tx.conn.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    database.write_shared(WHO, inserting("later"))
+    assert names(database) == {"later"}
+
+
+def test_what_many_write_is_there_when_they_are_answered(database: Database) -> None:
+    def many(thread: int) -> list[str]:
+        missing = []
+        for number in range(25):
+            name = f"{thread}-{number}"
+            with suppress(sa.exc.IntegrityError):
+                database.write_shared(WHO, inserting("a" if number == thread else name))
+            missing += [name] if name not in names(database) and number != thread else []
+        return missing
+
+    with ThreadPoolExecutor(12) as pool:
+        assert [each for missing in pool.map(many, range(12)) for each in missing] == []
+    assert len(names(database)) == 12 * 24

@@ -25,7 +25,7 @@ from nacre.node.hypervisor.fake import Guest
 
 ROLES = ("api", "worker", "node", "up")
 # What is kept on purpose of what is gone, and what says nothing of it.
-_HISTORY = {"journal", "journal_cursors", "tasks", "task_steps", "node_calls", "leases", "hosts", "server_seen", "quota_projects", "server_decisions"}
+HISTORY = {"journal", "journal_cursors", "tasks", "task_steps", "node_calls", "leases", "hosts", "server_seen", "quota_projects", "server_decisions"}
 _AT_WORK = (
     "SELECT kind, state, waiting, attempt, owner FROM tasks WHERE finished_at IS NULL", "SELECT verb FROM node_calls WHERE state = 'open'",
     "SELECT d.kind, d.version, h.applied FROM documents d JOIN document_hosts h ON d.kind = h.kind AND d.id = h.id WHERE h.applied != d.version",
@@ -68,18 +68,20 @@ class Cloud:
 
     def sign_in(self) -> None:
         domain = {"domain": {"id": "default"}}
-        who = {"methods": ["password"], "password": {"user": {"name": "admin", "password": "secret", **domain}}}
-        body = {"auth": {"identity": who, "scope": {"project": {"name": "admin", **domain}}}}
+        self.token = self.token_of({"name": "admin", "password": "secret", **domain}, {"project": {"name": "admin", **domain}})
+
+    def token_of(self, user: Any, scope: Any) -> str:
+        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
         with closing(self._connection()) as connection:
             connection.request("POST", "/identity/v3/auth/tokens", json.dumps(body))
-            self.token = connection.getresponse().headers["x-subject-token"]
+            return str(connection.getresponse().headers["x-subject-token"])
 
     def _connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
         """(status, answer). Raises Lost."""
-        headers = {"x-auth-token": self.token, "openstack-api-version": "compute 2.60", "content-type": "application/json"}
+        headers = {"x-auth-token": token or self.token, "openstack-api-version": "compute 2.60", "content-type": "application/json"}
         if isinstance(body, bytes):
             headers["content-type"] = "application/octet-stream"
         with closing(self._connection()) as connection:
@@ -136,7 +138,7 @@ class Cloud:
         """Rows of every table, without those of what was deleted."""
         counts = {}
         for name, table in db.metadata.tables.items():
-            if name not in _HISTORY:
+            if name not in HISTORY:
                 where = " WHERE deleted_at IS NULL" if "deleted_at" in table.c else ""
                 counts[name] = self.rows(f"SELECT count(*) FROM {name}{where}")[0][0]
         properties = "SELECT count(*) FROM image_properties p JOIN images i ON i.id = p.image_id WHERE i.deleted_at IS NULL"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crash.cloud import Cloud, Standing, until
+from crash.directory import Directory
 
 NAME = "made"
 
@@ -21,7 +22,7 @@ class World:
     """The operations on one cloud; whatever they made is gone after `clear`."""
 
     def __init__(self, cloud: Cloud, standing: Standing) -> None:
-        self.cloud, self.standing = cloud, standing
+        self.cloud, self.standing, self.directory = cloud, standing, Directory(cloud)
         nothing = lambda: ""  # noqa: E731
         self.operations = {
             "create": Operation(nothing, lambda _: self.create()),
@@ -32,6 +33,8 @@ class World:
             "snapshot": Operation(self.active, self.snapshot),
             "router": Operation(nothing, lambda _: self.router()),
             "floating ip": Operation(nothing, lambda _: self.floating_ip()),
+            **{f"delete {what}": Operation(self.directory.prepare, lambda _, what=what: self.directory.delete(what))  # type: ignore[misc]
+               for what in ("project", "domain", "user", "role")},
         }
 
     # servers
@@ -137,6 +140,7 @@ class World:
 
     def clear(self) -> None:
         """Deletes what an operation made."""
+        self.directory.clear()
         if (server := self._named()) is not None:
             assert self.delete(server["id"]) is True
         for image in self._images():

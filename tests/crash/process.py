@@ -67,9 +67,9 @@ class Watched:
 
 
 def _named(scope: Mapping[str, Any]) -> str:
-    """A user's request by its method and the last word of its path, a node's by what it says of itself."""
+    """A user's request by its method and the last word of its path that is no id, a node's by what it says of itself."""
     headers = dict(scope["headers"])
-    words = [word for word in scope["path"].split("/") if word and "-" not in word]
+    words = [word for word in scope["path"].split("/") if word and "-" not in word and len(word) < 32]
     if words[0] == "node":
         return str(headers.get(b"x-point", b"").decode())
     return f"{scope['method']} {words[-1]}" if scope["method"] != "GET" and words[-1] != "tokens" else ""

@@ -25,6 +25,8 @@ SOME = {
     "snapshot": [Order("api before the commit of the image", 2, "api")],
     "router": [Order("api before the answer to PUT add_router_interface", 1, "api"), Order("node wired router", 1, "node")],
     "floating ip": [Order("api before the commit of POST floatingips", 1, "up")],
+    **{f"delete {what}": [Order(f"api {when} DELETE {what}s", 1, "api") for when in ("before the commit of", "before the answer to")]
+       for what in ("project", "domain", "user", "role")},
 }  # fmt: skip
 
 

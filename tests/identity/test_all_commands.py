@@ -1,4 +1,4 @@
-"""The identity commands of the unmodified `openstack` client, each once at least: what it is for."""
+"""Every identity command of the unmodified `openstack` client, once at least: what it is for, or why it is not offered."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,12 @@ from conftest import Running
 from image.test_all_commands import Commands, commands_of
 from image.test_image_clients import Shell
 
-# What these commands are for has tests of its own, or is not offered.
-ELSEWHERE = ("access rule", "access token", "application credential", "consumer", "ec2 credentials", "federation", "identity provider", "mapping",
-             "request token", "service provider")  # fmt: skip
+# How the commands that are not offered begin, and why not.
+_OAUTH, _FEDERATION = "OAuth 1 is left out: application credentials are for that", "federation is left out until there is a backend for it"
+NOT_OFFERED = {
+    "access token": _OAUTH, "consumer": _OAUTH, "request token": _OAUTH,
+    "federation": _FEDERATION, "identity provider": _FEDERATION, "mapping": _FEDERATION, "service provider": _FEDERATION,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -20,10 +23,6 @@ def run(running: Running, tmp_path: Path) -> Iterator[Commands]:
     made = Commands(Shell(running, "admin", tmp_path))
     yield made
     made.close()
-
-
-def known() -> set[str]:
-    return {name for name in commands_of("identity.v3") if not name.startswith(ELSEWHERE)}
 
 
 def names(rows: list[dict[str, str]]) -> list[str]:
@@ -134,6 +133,23 @@ def others(run: Commands, folder: Path) -> None:
     run("token revoke", run.read("token issue")["id"])
 
 
+def programs(run: Commands, folder: Path) -> None:
+    rules = folder / "access.json"
+    rules.write_text(json.dumps([{"service": "compute", "method": "GET", "path": "/v2.1/servers"}]))
+    made = run.read("application credential create", "backup", "--role", "reader", "--access-rules", str(rules), "--description", "nightly")
+    assert made["Secret"] and run.read("application credential show", "backup")["Description"] == "nightly"
+    assert names(run.read("application credential list")) == ["backup"]
+    (rule,) = run.read("access rule list")
+    assert (rule["Service"], rule["Method"]) == ("compute", "GET") and run.read("access rule show", rule["ID"])["Path"] == "/v2.1/servers"
+    run("application credential delete", "backup")
+    run("access rule delete", rule["ID"])
+    assert run.read("access rule list") == run.read("application credential list") == []
+    access = run.read("ec2 credentials create")["access"]
+    assert run.read("ec2 credentials show", access)["secret"] and access in [row["Access"] for row in run.read("ec2 credentials list")]
+    run("ec2 credentials delete", access)
+    assert access not in [row["Access"] for row in run.read("ec2 credentials list")]
+
+
 def ends(run: Commands) -> None:
     run("role remove", "--user", "ann", "--user-domain", "west", "--system", "all", "reader")
     run("group remove user", "--group-domain", "west", "--user-domain", "west", "crew", "ann")
@@ -155,6 +171,8 @@ def test_every_command(run: Commands, tmp_path: Path) -> None:
     catalog(run, tmp_path)
     limits(run)
     others(run, tmp_path)
+    programs(run, tmp_path)
     ends(run)
-    assert known() - run.ran == set()
-    assert len(known()) >= 80
+    left = commands_of("identity.v3") - run.ran
+    assert {name for name in left if not name.startswith(tuple(NOT_OFFERED))} == set()
+    assert {why for why in NOT_OFFERED if not any(name.startswith(why) for name in left)} == set(), "reasons for nothing"

@@ -12,10 +12,15 @@ A database that does not answer is `Unreachable`, which a request answers as 503
 SQLite whose disk is full, fails or is held by somebody else. One that was lost during a commit may or may not have committed: nothing
 was acknowledged, and who goes on (a task) looks at the rows first.
 
+Small changes that may be at any time many (a line of the journal for each login) share transactions, and so their fsyncs: `write_shared()`.
+
 Races: a unique or serialisation failure is a normal answer. `again()` runs the whole verb anew, at most 5 times, so a verb must keep
 all its effects inside its one transaction. Nothing may sleep, hash, render or call out while a write transaction is open.
 On PostgreSQL whoever decides on a row holds it (`Tx.lock`), and rows are held in one order (docs/architecture.md): a circle would be cured
 by doing one's work anew, but only after a second. What every verb touches is done `at_end`, sorted.
+Of those who share a transaction one leads: it takes whoever waits when its turn to write has come, and all return once that is committed. Who
+comes later waits for the next, which the first of them leads. When a shared transaction fails everybody's part is done again in one of its own,
+so that each meets only its own failure; but a database that does not answer is so for all who wait, and their parts are not tried twice.
 """
 
 import fcntl
@@ -25,6 +30,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -72,7 +78,7 @@ class Unreachable(Unavailable):
 
     def __init__(self, reason: str) -> None:
         super().__init__("The database of this cloud does not answer at the moment, try again later.")
-        self.reason = f"the database does not answer: {reason}"
+        self.cause, self.reason = reason, f"the database does not answer: {reason}"
 
 
 class Who(Protocol):
@@ -158,6 +164,55 @@ class Tx:
 Conn = sa.Connection | Tx
 
 
+@dataclass(eq=False)
+class _Part:
+    """One's share of a transaction. `called`: it is done, or its owner is to lead."""
+
+    who: Who
+    do: Callable[[Tx], None]
+    called: threading.Event = field(default_factory=threading.Event)
+    done: bool = False
+    failure: BaseException | None = None
+
+    def within(self, tx: Tx) -> None:
+        part = Tx(tx.conn, self.who)
+        self.do(part)
+        part.end()
+        tx.bells |= part.bells
+
+
+class _Shared:
+    """Who waits to be in the next transaction, and whether somebody leads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Part] = []
+        self._led = False
+
+    def join(self, part: _Part) -> None:
+        """Returns when it is done, or when its owner leads."""
+        with self._lock:
+            self._waiting.append(part)
+            leads, self._led = not self._led, True
+        if not leads:
+            part.called.wait()
+
+    def take(self) -> list[_Part]:
+        with self._lock:
+            taken, self._waiting = self._waiting, []
+        return taken
+
+    def dismiss(self, parts: list[_Part]) -> None:
+        """The leader's end: these are done, and who waits first is to lead."""
+        with self._lock:
+            self._led = bool(self._waiting)
+            following = self._waiting[:1]
+        for part in parts:
+            part.done = True
+        for part in (*following, *parts):
+            part.called.set()
+
+
 @cache
 def _insert(table: sa.Table, names: tuple[str, ...]) -> Statement:
     return Statement(table.insert().inline(), names)
@@ -199,6 +254,7 @@ class Database:
         self._file_lock = -1
         self._silent: set[str] = set()
         self._kept: list[_Kept] = []
+        self._shared = _Shared()
         options: dict[str, Any] = {"pool_size": 12, "max_overflow": 20, "pool_use_lifo": True, "hide_parameters": True,
                                    "json_serializer": _to_json, "json_deserializer": msgspec.json.decode}  # fmt: skip
         if self.sqlite:
@@ -258,6 +314,37 @@ class Database:
         finally:
             if kept.ended():
                 self._kept.append(kept)
+
+    def write_shared(self, who: Who, do: Callable[[Tx], None]) -> None:
+        """`do(tx)` in a transaction that it shares with others who wait at this moment, committed on return; it may be called twice. Raises what
+        `write` and `do` raise."""
+        mine = _Part(who, do)
+        self._shared.join(mine)
+        if not mine.done:
+            self._lead(mine)
+        if isinstance(mine.failure, Unreachable):
+            raise mine.failure
+        if mine.failure is not None:
+            with self.write(who) as tx:
+                do(tx)
+
+    def _lead(self, leader: _Part) -> None:
+        parts: list[_Part] = []
+        failure: BaseException | None = None
+        try:
+            with self.write(leader.who) as tx:
+                parts = self._shared.take()
+                for part in parts:
+                    part.within(tx)
+        except BaseException as error:
+            failure = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            parts = parts or self._shared.take()
+            for part in parts:
+                part.failure = failure and (Unreachable(failure.cause) if isinstance(failure, Unreachable) else failure)
+            self._shared.dismiss(parts)
 
     def dial(self) -> Any:
         """A psycopg connection of its own, in autocommit (PostgreSQL)."""

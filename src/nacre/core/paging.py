@@ -16,6 +16,8 @@ from starlette.datastructures import QueryParams
 from nacre.core import db, statements
 from nacre.core.errors import BadRequest
 
+_DIGITS = 18  # what a database takes for a number; a list has no more rows
+
 
 @dataclass(frozen=True)
 class Page:
@@ -34,7 +36,8 @@ def limit_of(query: Mapping[str, str], most: int | None) -> int | None:
         return most
     if not text.isdecimal():
         raise BadRequest(f"Invalid input for query parameters limit. Value: {text}. '{text}' is not a non-negative integer")
-    return min(int(text), most) if most else int(text)
+    wanted = int(text) if len(text) <= _DIGITS else 10**_DIGITS
+    return min(wanted, most) if most else wanted
 
 
 def page_of(query: QueryParams, *, most: int | None, keys: Sequence[tuple[str, str]], sortable: Mapping[str, str]) -> Page:

@@ -5,6 +5,7 @@ What a request says beyond its shape is kept and shown as it was said (`Open`), 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,8 +52,9 @@ def token(caller: Caller, catalog: msgspec.Raw | None) -> dict[str, Any]:
     return {"token": shown}
 
 
-def services(rows: Sequence[db.Row], public: str, authority: str) -> list[dict[str, Any]]:
-    """The catalog: services with their endpoints; those at `public` as the client reaches it."""
+@lru_cache(maxsize=64)
+def services(rows: tuple[db.Row, ...], public: str, authority: str) -> list[dict[str, Any]]:
+    """The catalog: services with their endpoints; those at `public` as the client reaches it. It is the same for most tokens: not to be changed."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         service = found.setdefault(row.id, {"id": row.id, "type": row.type, "name": row.name, "endpoints": []})
@@ -121,7 +123,8 @@ def inference(one: tuple[Record, Sequence[Record]], url: str) -> dict[str, Any]:
 
 
 class Open(Body):
-    """The body of what may say more than its shape. Decoded it is a dict of what was said; ids and links are ours to give."""
+    """The body of what may say more than its shape. Decoded it is a dict of what was said, with all beyond the shape as `extra`, so that
+    nobody reaches a column by its name; ids and links are ours to give."""
 
     def __init__(self, wrapper: str, shape: type[msgspec.Struct]) -> None:
         super().__init__(wrapper, shape, lax=False, extra=True)
@@ -131,9 +134,11 @@ class Open(Body):
         known = super().decode(raw, version)
         names = {field.encode_name for field in msgspec.structs.fields(known)}
         said = msgspec.json.decode(raw)[self.wrapper]
-        return {name: value for name, value in said.items() if name in names or name not in ("id", "links", "extra")}
+        extra = {name: value for name, value in said.items() if name not in names and name not in ("id", "links", "extra")}
+        return {name: value for name, value in said.items() if name in names} | ({"extra": extra} if extra else {})
 
 
+_MOST = 0x7FFFFFFF
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"\S")]
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -289,12 +294,12 @@ class NewTrust(msgspec.Struct, kw_only=True):
     project_id: Id | UnsetType | None = UNSET
     roles: list[RoleReference] | UnsetType = UNSET
     expires_at: str | UnsetType | None = UNSET
-    remaining_uses: Annotated[int, msgspec.Meta(ge=1)] | UnsetType | None = UNSET
+    remaining_uses: Annotated[int, msgspec.Meta(ge=1, le=_MOST)] | UnsetType | None = UNSET
     allow_redelegation: bool | UnsetType | None = UNSET
-    redelegation_count: Annotated[int, msgspec.Meta(ge=0)] | UnsetType | None = UNSET
+    redelegation_count: Annotated[int, msgspec.Meta(ge=0, le=_MOST)] | UnsetType | None = UNSET
 
 
-Limit = Annotated[int, msgspec.Meta(ge=-1, le=0x7FFFFFFF)]
+Limit = Annotated[int, msgspec.Meta(ge=-1, le=_MOST)]
 
 
 class RegisteredLimitChange(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

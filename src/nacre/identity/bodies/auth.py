@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from nacre.core import clock
 from nacre.core.errors import BadRequest
 from nacre.core.versions import Body
 from nacre.identity.bodies import when
@@ -30,7 +31,7 @@ def asked(body: Auth, receipt: str = "") -> Asked:
         raise BadRequest(f"Authentication method {unknown[0]} is not supported.")
     said = {method: _METHODS[method](_part(body.identity, "identity", method)) for method in methods}
     scope = _scope(body.scope) if body.scope is not msgspec.UNSET else None
-    return Asked(said, scope, receipt)
+    return Asked(clock.utcnow(), said, scope, receipt)
 
 
 def _missing(name: str, where: str) -> BadRequest:

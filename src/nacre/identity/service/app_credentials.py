@@ -1,7 +1,8 @@
 """Application credentials: a user's own leave to programs, to act in one project with some of the user's roles, until it ends.
 
-What one is worth is looked at whenever a token of it is used (`service.auth`): the user must still have every role. One whose user loses a
-role of the project is gone for good, so that it does not come back with the role. A role that is deleted leaves its number behind, so
+What one is worth is looked at whenever a token of it is used (`service.auth`): the user must still have every role. One whose user is taken a
+role of the project, there or from above, is gone for good, so that it does not come back with the role. What a group gave, or another role
+implied, only counts while it does so. A role that is deleted leaves its number behind, so
 that the credential is worth nothing, not less. Secrets are kept as hashes (`tokens`), shown once and never journaled.
 Access rules are rows of a user's own; a credential made with the same rule again shares the row, and a rule in use stays.
 Races: two credentials of one name, or two equal rules, meet at the unique index; the loser is run again whole.
@@ -19,6 +20,7 @@ from nacre.identity import hashing, tables, tokens
 from nacre.identity.service import delegation
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import Record, Wanted
+from nacre.identity.tables import rights
 
 _TABLE, _RULES = tables.app_credentials, tables.access_rules
 _WHAT = "additional application credentials"
@@ -67,7 +69,7 @@ def _roles(tx: db.Tx, caller: Caller, asked: Sequence[Mapping[str, Any]]) -> lis
     if not wanted <= held:
         raise BadRequest("Invalid application credential: Cannot create an application credential with unassigned role",
                          kind="ApplicationCredentialValidationError")  # fmt: skip
-    return sorted(tables.with_implied(wanted, tables.inferences(tx)) & held)
+    return sorted(rights.with_implied(wanted, rights.inferences(tx)) & held)
 
 
 def _rule(tx: db.Tx, user_id: str, asked: Mapping[str, Any]) -> str:
@@ -137,9 +139,9 @@ def _gone(tx: db.Tx, row_id: str) -> None:
     journal.changed(tx, APPLICATION, row_id, "delete")
 
 
-def forget(tx: db.Tx, user_id: str, project_id: str) -> None:
-    """The user lost a role of the project, and with it what was made of it. Whoever calls this counts the epoch up."""
-    for row in tx.all(sa.select(_TABLE.c.id).where(_TABLE.c.user_id == user_id, _TABLE.c.project_id == project_id)):
+def forget(tx: db.Tx, user_id: str, projects: sa.Select[Any]) -> None:
+    """The user was taken a role of these projects, and with it what was made of it. Whoever calls this counts the epoch up."""
+    for row in tx.all(sa.select(_TABLE.c.id).where(_TABLE.c.user_id == user_id, _TABLE.c.project_id.in_(projects))):
         _gone(tx, row.id)
 
 

@@ -16,6 +16,7 @@ from nacre.core.errors import BadRequest
 from nacre.identity import tables
 from nacre.identity.service import directory
 from nacre.identity.service.directory import PROJECTS, Record
+from nacre.identity.tables import rights
 
 Asked = Mapping[str, str]
 Place = tuple[str, str]
@@ -109,7 +110,7 @@ def _row(actor: str, row: db.Row) -> Record:
 def _effective(conn: db.Conn, asked: Asked, projects: set[str] | None) -> Iterator[Record]:
     user_id, places = asked.get("user.id"), _places(asked, projects)
     if projects is not None:
-        places = sorted({place for project_id in projects for place in tables.places(conn, "project", project_id)})
+        places = sorted({place for project_id in projects for place in rights.places(conn, "project", project_id)})
     held = sa.select(tables.members)
     inside: dict[str, list[str]] = {}
     for group_id, member in conn.execute(held.where(tables.members.c.user_id == user_id) if user_id else held):
@@ -119,11 +120,11 @@ def _effective(conn: db.Conn, asked: Asked, projects: set[str] | None) -> Iterat
         table = tables.group_assignments
         given += [_row("group", row) for row in conn.execute(_there(sa.select(table).where(table.c.group_id.in_(inside)), table, places))]
     below: dict[Place, list[str]] = {}
-    known, own = tables.inferences(conn), {row.id for row in conn.execute(sa.select(tables.roles.c.id).where(tables.roles.c.domain_id.is_not(None)))}
+    known, own = rights.inferences(conn), {row.id for row in conn.execute(sa.select(tables.roles.c.id).where(tables.roles.c.domain_id.is_not(None)))}
     for row in given:
         for one in _spread(conn, row, below, projects):
             for member in [one["actor_id"]] if one["actor"] == "user" else inside.get(one["actor_id"], ()):
-                for role_id in sorted(tables.with_implied({one["role_id"]}, known) - own):
+                for role_id in sorted(rights.with_implied({one["role_id"]}, known) - own):
                     prior = one["role_id"] if role_id != one["role_id"] else None
                     yield {**one, "actor": "user", "actor_id": member, "role_id": role_id, "prior_id": prior}
 

@@ -2,9 +2,11 @@
 
 `authenticate` runs at every request of every service. It decodes the token in the process and remembers what the tables said about it
 under the identity epoch of that moment; each request reads the epoch, so a revocation counts at the next request in every process.
-Races: the epoch is read before the tables, so what is remembered may only be newer than its epoch, never older.
+Races: the epoch is read before the tables, so what is remembered may only be newer than its epoch, never older. A process never goes back to
+what was remembered under an older one, so who was found in a request (`authenticate`) may go on with what is remembered then.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,19 +23,21 @@ from nacre.identity import tables, tokens
 from nacre.identity.service import directory, endpoint_filter, tags
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import DOMAINS, PROJECTS, USERS, Kind, Record
+from nacre.identity.tables import rights
 from nacre.identity.tokens import Token
 
 REMEMBERED = 4096
+_NEWEST = threading.Lock()
 
 
 @dataclass
 class Memory:
-    """What one process remembers of tokens, application credentials (`service.login`) and the catalog, valid while the epoch stays."""
+    """What one process remembers of tokens, application credentials (`service.programs`) and the catalog, valid while the epoch stays."""
 
     epoch: int
     keys: MultiFernet
     seals: MultiFernet
-    catalog: list[db.Row]
+    catalog: tuple[db.Row, ...]
     restricted: dict[str, set[str]]
     callers: dict[str, Caller] = field(default_factory=dict)
     programs: dict[tuple[str, ...], Any] = field(default_factory=dict)
@@ -58,20 +62,31 @@ def authenticate(cloud: Cloud, text: str, request_id: str, late: timedelta = tim
 
 
 def memory_of(cloud: Cloud, conn: sa.Connection) -> Memory:
-    epoch = tables.epoch(conn)
-    memory: Memory | None = cloud.memory.get("identity")
-    if memory is None or memory.epoch != epoch:
-        keys, seals = tokens.load_keys(cloud, conn), tokens.load_seals(cloud, conn)
-        memory = Memory(epoch, keys, seals, tables.catalog_rows(conn), endpoint_filter.restricted(conn))
-        cloud.memory["identity"] = memory
-    return memory
+    epoch, memory = tables.epoch(conn), _remembered(cloud)
+    if memory is not None and memory.epoch == epoch:
+        return memory
+    keys, seals = tokens.load_keys(cloud, conn), tokens.load_seals(cloud, conn)
+    made = Memory(epoch, keys, seals, tuple(tables.catalog_rows(conn)), endpoint_filter.restricted(conn))
+    with _NEWEST:
+        memory = _remembered(cloud)
+        if memory is None or memory.epoch < epoch:
+            cloud.memory["identity"] = made
+    return made
+
+
+def _remembered(cloud: Cloud) -> Memory | None:
+    return cloud.memory.get("identity")
 
 
 def caller_of(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Caller:
     """Everything that policy and rendering need to know of a token, or Unauthorized when it is not worth anything any more."""
-    user, home = _user(conn, token.user_id)
-    gone = conn.execute(sa.select(tables.revoked.c.audit_id).where(tables.revoked.c.audit_id.in_(token.audit_ids))).first()
-    if gone is not None or (user.password_changed_at and user.password_changed_at > token.issued_at):
+    return caller_for(cloud, conn, token, text, user_of(conn, token.user_id))
+
+
+def caller_for(cloud: Cloud, conn: sa.Connection, token: Token, text: str, whose: tuple[db.Row, db.Row]) -> Caller:
+    """The same where the user, with the domain, is found already."""
+    user, home = whose
+    if tables.is_revoked(conn, token.audit_ids) or (user.login_since and user.login_since > token.issued_at):
         raise Unauthorized
     caller = Caller(cloud, "", user_id=user.id, user_name=user.name, user_domain_id=home.id, user_domain_name=home.name, methods=token.methods,
                     audit_ids=token.audit_ids, expires_at=token.expires_at, issued_at=token.issued_at, token=text,
@@ -82,7 +97,7 @@ def caller_of(cloud: Cloud, conn: sa.Connection, token: Token, text: str) -> Cal
         return _trusted(conn, caller, token)
     if token.scope == APPLICATION:
         return _applied(conn, caller, token)
-    granted = tables.roles_on(conn, user.id, token.scope, token.scope_id)
+    granted = rights.roles_on(conn, user.id, token.scope, token.scope_id)
     if not granted:
         raise Unauthorized
     return replace(caller, **_with(granted, **caller.extra), **_scope(conn, token.scope, token.scope_id))
@@ -103,23 +118,23 @@ def _trusted(conn: sa.Connection, trustee: Caller, token: Token) -> Caller:
     if trust.redelegated_trust_id and not passed_on_by:
         raise Unauthorized
     for between in passed_on_by:
-        _user(conn, between.trustee_user_id)
-        _user(conn, between.trustor_user_id)
-    trustor, home = _user(conn, trust.trustor_user_id)
+        user_of(conn, between.trustee_user_id)
+        user_of(conn, between.trustor_user_id)
+    trustor, home = user_of(conn, trust.trustor_user_id)
     named = {"user_id": trustor.id, "user_name": trustor.name, "user_domain_id": home.id, "user_domain_name": home.name}
     acting = replace(trustee, **named) if trust.impersonation else trustee
     shown = {"id": trust.id, "impersonation": trust.impersonation, "trustor_user": {"id": trustor.id}, "trustee_user": {"id": trust.trustee_user_id}}
     if trust.project_id is None:
         return replace(acting, extra={**acting.extra, "roles": [], "trust": shown})
-    given = tables.with_implied(tables.given_by(conn, trust.id), tables.inferences(conn))
-    held = {row.id: row for row in tables.roles_on(conn, trustor.id, "project", trust.project_id)}
+    given = rights.with_implied(tables.given_by(conn, trust.id), rights.inferences(conn))
+    held = {row.id: row for row in rights.roles_on(conn, trustor.id, "project", trust.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
     named_roles = sorted((held[role_id] for role_id in given), key=lambda role: str(role.name))
     return replace(acting, **_with(named_roles, **acting.extra, trust=shown), **_scope(conn, "project", trust.project_id))
 
 
-def _user(conn: sa.Connection, user_id: str) -> tuple[db.Row, db.Row]:
+def user_of(conn: sa.Connection, user_id: str) -> tuple[db.Row, db.Row]:
     """Who may act, and the domain. Raises Unauthorized."""
     user = tables.by_id(conn, tables.users, user_id)
     home = tables.by_id(conn, tables.domains, user.domain_id) if user is not None and user.enabled else None
@@ -134,7 +149,7 @@ def _applied(conn: sa.Connection, user: Caller, token: Token) -> Caller:
     if row is None or row.user_id != user.user_id or (row.expires_at is not None and row.expires_at <= clock.utcnow()):
         raise Unauthorized
     chosen = conn.execute(sa.select(tables.app_credential_roles.c.role_id).where(tables.app_credential_roles.c.credential_id == row.id))
-    given, held = {one.role_id for one in chosen}, {one.id: one for one in tables.roles_on(conn, row.user_id, "project", row.project_id)}
+    given, held = {one.role_id for one in chosen}, {one.id: one for one in rights.roles_on(conn, row.user_id, "project", row.project_id)}
     if not given or not given <= set(held):
         raise Unauthorized
     rules = tables.rules_of(conn, row.id)
@@ -189,14 +204,14 @@ def revoke(caller: Caller, text: str) -> None:
             tables.bump_epoch(tx)
 
 
-def catalog(cloud: Cloud, project_id: str | None) -> list[db.Row]:
-    """What the catalog shows to a project: what it was given if it was given some."""
-    with cloud.db.read() as conn:
-        memory = memory_of(cloud, conn)
+def catalog(cloud: Cloud, project_id: str | None) -> tuple[db.Row, ...]:
+    """What the catalog shows to a project, of a caller of this request: what it was given if it was given some."""
+    memory = _remembered(cloud)
+    assert memory is not None
     given = memory.restricted.get(project_id or "")
     if given is None:
-        return memory.catalog if project_id is None or cloud.config.endpoint_filter.return_all_endpoints_if_no_filter else []
-    return [row for row in memory.catalog if row.endpoint_id in given]
+        return memory.catalog if project_id is None or cloud.config.endpoint_filter.return_all_endpoints_if_no_filter else ()
+    return tuple(row for row in memory.catalog if row.endpoint_id in given)
 
 
 def scopes(caller: Caller, kind: str) -> list[Record]:
@@ -205,7 +220,7 @@ def scopes(caller: Caller, kind: str) -> list[Record]:
         raise Forbidden("A user is needed.")
     table = tables.projects if kind == "project" else tables.domains
     with caller.read() as conn:
-        wanted = tables.scopes_of(conn, caller.user_id, kind)
+        wanted = rights.scopes_of(conn, caller.user_id, kind)
         rows = conn.execute(sa.select(table).where(table.c.id.in_(wanted), table.c.enabled).order_by(table.c.name))
         found = [directory.record(row) for row in rows]
         return tags.shown(conn, found) if kind == "project" else found
@@ -213,7 +228,7 @@ def scopes(caller: Caller, kind: str) -> list[Record]:
 
 def system_scopes(caller: Caller) -> bool:
     with caller.read() as conn:
-        return bool(caller.user_id and tables.scopes_of(conn, caller.user_id, "system"))
+        return bool(caller.user_id and rights.scopes_of(conn, caller.user_id, "system"))
 
 
 def acting(cloud: Cloud, user: str, scope: str, reference: str) -> Caller:

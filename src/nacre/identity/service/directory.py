@@ -123,12 +123,13 @@ def domain_of(conn: db.Conn, caller: Caller, wanted: Wanted) -> str:
 
 
 def split(kind: Kind, wanted: Wanted) -> tuple[Record, Record]:
-    """Columns, and the rest. A text that is null is none."""
+    """Columns, and what is kept beside them. A text that is null is none."""
     columns = {name: value for name, value in wanted.items() if name in kind.table.c and name not in ("id", "extra")}
     for name in ("description", "name"):
         if name in columns and columns[name] is None and not kind.table.c[name].nullable:
             columns[name] = ""
-    return columns, {name: value for name, value in wanted.items() if name not in kind.table.c}
+    others = {name: value for name, value in wanted.items() if name not in kind.table.c and name != "extra"}
+    return columns, {**others, **wanted.get("extra", {})}
 
 
 def insert(tx: db.Tx, kind: Kind, wanted: Wanted, row_id: str = "") -> Record:
@@ -161,6 +162,7 @@ def update(tx: db.Tx, kind: Kind, before: Record, wanted: Wanted) -> Record:
         if name in wanted and wanted[name] != before[name]:
             raise BadRequest(f"Invalid input for field/attribute {name}. It cannot be changed.", kind="ValidationError")
     columns, extra = split(kind, wanted)
+    changed = [*columns, *extra]
     if "options" in columns:
         columns["options"] = _set(before.get("options"), wanted["options"])
     if any(name in columns for name in kind.unique):
@@ -170,7 +172,7 @@ def update(tx: db.Tx, kind: Kind, before: Record, wanted: Wanted) -> Record:
         columns["extra"] = {**kept, **extra}
     if columns:
         tx.update(kind.table, {"id": before["id"]}, **columns)
-    journal.changed(tx, kind.word, before["id"], "update", wanted)
+    journal.changed(tx, kind.word, before["id"], "update", changed)
     tables.bump_epoch(tx)
     return again(tx, kind, before["id"])
 

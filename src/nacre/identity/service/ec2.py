@@ -15,7 +15,7 @@ from nacre.core import clock, db
 from nacre.core.caller import Caller
 from nacre.core.errors import NotFound, Unauthorized
 from nacre.identity import signatures, tables, tokens
-from nacre.identity.service import credentials, delegation, directory, login
+from nacre.identity.service import credentials, delegation, directory, login, programs
 from nacre.identity.service.credentials import CREDENTIALS
 from nacre.identity.service.directory import PROJECTS, USERS, Record
 from nacre.identity.signatures import Malformed, Signed
@@ -126,10 +126,10 @@ def _holder(caller: Caller, row: Any, blob: Record, token: Token) -> Caller:
     if not blob.get("app_cred_id"):
         return login.made(caller.cloud, caller.request_id, token)
     with caller.read() as conn:
-        program = login.program_of(caller.cloud, conn, (str(blob["app_cred_id"]),))
+        program = programs.find(caller.cloud, conn, (str(blob["app_cred_id"]),))
     if program is None or (program.caller.user_id, program.caller.project_id) != (row.user_id, row.project_id):
         raise Unauthorized
-    return login.of_program(program, caller.request_id, token)
+    return programs.holder(program, caller.request_id, token)
 
 
 def _trusted(caller: Caller, row: Any, token: Token, trust_id: str) -> Caller:

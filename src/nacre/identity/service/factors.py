@@ -4,7 +4,7 @@ A user's option `multi_factor_auth_rules` is a list of sets of methods, one of w
 answer is a receipt: signed like a token but of another shape, so that neither is ever taken for the other, and good for minutes.
 Methods that do not exist are no part of a rule, and rules of nothing else do not count: no typing mistake locks a user out.
 A passcode is good for its half minute and `included_previous_windows` before it, as often as it is shown, as upstream.
-Races: a receipt from before the user's last change of password is none.
+Races: a receipt from before the user's password was changed, or the user disabled, is none.
 """
 
 import base64
@@ -24,7 +24,7 @@ from nacre.core.cloud import Cloud
 from nacre.core.errors import Unauthorized
 from nacre.identity import tables, tokens
 from nacre.identity.service import credentials
-from nacre.identity.tokens import Stub
+from nacre.identity.tokens import Stub, Token
 
 PERIOD, DIGITS = 30, 6
 
@@ -75,22 +75,17 @@ def missing(options: Mapping[str, Any] | None, shown: Collection[str], methods: 
     return [rule for rule in rules if set(rule) & set(shown)]
 
 
-def receipt(cloud: Cloud, keys: MultiFernet, user_id: str, shown: Sequence[str], required: Sequence[Sequence[str]]) -> Receipt:
-    """Raises Unauthorized when the user may do nothing any more."""
-    now = clock.utcnow()
-    stub = Stub(user_id, tuple(shown), now, now + timedelta(seconds=cloud.config.receipt.expiration))
-    with cloud.db.read() as conn:
-        user = tables.by_id(conn, tables.users, user_id)
-        domain = tables.by_id(conn, tables.domains, user.domain_id) if user is not None else None
-    if user is None or domain is None or not user.enabled or not domain.enabled:
-        raise Unauthorized
+def receipt(cloud: Cloud, keys: MultiFernet, whose: tuple[db.Row, db.Row], token: Token, required: Sequence[Sequence[str]]) -> Receipt:
+    """In the place of the token that there is not yet."""
+    user, domain = whose
+    stub = Stub(user.id, token.methods, token.issued_at, token.issued_at + timedelta(seconds=cloud.config.receipt.expiration))
     return Receipt(tokens.encode_stub(keys, stub), stub, user, domain, required)
 
 
 def shown_before(keys: MultiFernet, text: str, user: db.Row) -> tuple[str, ...]:
     """The methods of the user's receipt. Raises Unauthorized for one that is none, is over, or is somebody else's."""
     stub = tokens.decode_stub(keys, text)
-    late = stub is not None and user.password_changed_at is not None and user.password_changed_at > stub.issued_at
+    late = stub is not None and user.login_since is not None and user.login_since > stub.issued_at
     if stub is None or late or stub.user_id != user.id or stub.expires_at <= clock.utcnow():
         raise Unauthorized("Could not find auth receipt: it is none of this user's, or it is over.")
     return stub.methods

@@ -54,22 +54,24 @@ def _moment(column: sa.Column[Any], name: str, text: str) -> Condition:
     way, _, moment = text.partition(":") if text.partition(":")[0] in _ORDER else ("eq", "", text)
     try:
         found = datetime.fromisoformat(moment)
-    except ValueError:
+        found = found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    except (ValueError, OverflowError):
         raise BadRequest(f"Invalid input for field/attribute {name}. '{text}' is not an operator and a moment in ISO 8601.",
                          kind="ValidationError") from None  # fmt: skip
-    found = found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
     condition: Condition = getattr(column, _ORDER[way])(found)
     return condition
 
 
 def _tags(asked: Mapping[str, str]) -> Iterator[Condition]:
     """Projects with all of these tags, with any of them, and those without."""
-    own, tag = tables.projects.c.id, tables.project_tags
-
-    def having(name: str) -> Condition:
-        return own.in_(sa.select(tag.c.project_id).where(tag.c.name == name))
-
-    for parameter, join in (("tags", sa.and_), ("tags-any", sa.or_), ("not-tags", sa.and_), ("not-tags-any", sa.or_)):
+    for parameter, every in (("tags", True), ("tags-any", False), ("not-tags", True), ("not-tags-any", False)):
         if parameter in asked:
-            found = join(*(having(name) for name in asked[parameter].split(",")))
+            found = tables.projects.c.id.in_(_tagged(set(asked[parameter].split(",")), every=every))
             yield sa.not_(found) if parameter.startswith("not-") else found
+
+
+def _tagged(names: set[str], *, every: bool) -> sa.Select[Any]:
+    """Ids of projects with every one of these tags, or with any."""
+    tag = tables.project_tags.c
+    query = sa.select(tag.project_id).where(tag.name.in_(names))
+    return query.group_by(tag.project_id).having(sa.func.count() == len(names)) if every else query

@@ -1,6 +1,6 @@
 """Implied roles: who has the prior role has the implied one too, and what that implies, wherever and for as long as that is so.
 
-What is implied is looked at when a token is used (`tables.roles_on`). Races: whoever adds an implication holds the epoch's row first, so
+What is implied is looked at when a token is used (`tables.rights`). Races: whoever adds an implication holds the epoch's row first, so
 of two that together would close a circle the second sees the first.
 """
 
@@ -14,6 +14,7 @@ from nacre.core.errors import BadRequest, Forbidden, NotFound
 from nacre.identity import tables
 from nacre.identity.service import directory
 from nacre.identity.service.directory import ROLES, Record
+from nacre.identity.tables import rights
 
 
 def imply(caller: Caller, prior_id: str, implied_id: str) -> tuple[Record, Record]:
@@ -25,8 +26,8 @@ def imply(caller: Caller, prior_id: str, implied_id: str) -> tuple[Record, Recor
         if prior["domain_id"] is None and implied["domain_id"] is not None:
             raise Forbidden("Global role cannot imply a domain-specific role", kind="InvalidImpliedRole")
         tables.bump_epoch(tx)
-        known = tables.inferences(tx)
-        if prior_id in tables.with_implied({implied_id}, known):
+        known = rights.inferences(tx)
+        if prior_id in rights.with_implied({implied_id}, known):
             raise BadRequest(f"Role {implied['name']} implies {prior['name']} already: the implication would be a circle.", kind="ValidationError")
         if implied_id not in known.get(prior_id, ()):
             tx.insert(tables.implied_roles, prior_role_id=prior_id, implied_role_id=implied_id)
@@ -38,7 +39,7 @@ def find(caller: Caller, prior_id: str, implied_id: str) -> tuple[Record, Record
     """Raises NotFound when the one does not imply the other."""
     with caller.read() as conn:
         both = _both(conn, caller, prior_id, implied_id)
-        if implied_id not in tables.inferences(conn).get(prior_id, ()):
+        if implied_id not in rights.inferences(conn).get(prior_id, ()):
             raise _absent(prior_id, implied_id)
         return both
 
@@ -61,7 +62,7 @@ def of_role(caller: Caller, prior_id: str) -> tuple[Record, list[Record]]:
         caller.require(_target("prior_role", prior))
         if row is None:
             raise directory.missing(ROLES, prior_id)
-        implied = tables.inferences(conn).get(prior_id, set())
+        implied = rights.inferences(conn).get(prior_id, set())
         rows = conn.execute(sa.select(tables.roles).where(tables.roles.c.id.in_(implied)).order_by(tables.roles.c.name))
         return prior, [directory.record(row) for row in rows]
 
@@ -70,7 +71,7 @@ def listed(caller: Caller) -> list[tuple[Record, list[Record]]]:
     """Every role that implies others, with these."""
     caller.require({})
     with caller.read() as conn:
-        known = tables.inferences(conn)
+        known = rights.inferences(conn)
         named = {row.id: directory.record(row) for row in conn.execute(sa.select(tables.roles))}
     found = [(named[prior], sorted((named[one] for one in implied), key=_name)) for prior, implied in known.items()]
     return sorted(found, key=lambda pair: _name(pair[0]))

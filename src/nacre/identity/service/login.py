@@ -1,7 +1,6 @@
 """How one comes by a token: by proofs of who one is, and the scope that it is for.
 
-A request says one or more methods; each must prove the same user. `issue` hashes outside every transaction. What a process remembers of an
-application credential under the identity epoch is what the tables say of it, never a secret: its hash is compared at every login.
+A request says one or more methods; each must prove the same user. `issue` hashes outside every transaction.
 Races: what is decided here is looked at again wherever the token is used (`service.auth`), so a change between costs nothing.
 """
 
@@ -11,43 +10,42 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from cryptography.fernet import MultiFernet
 
-from nacre.core import clock
+from nacre.core import clock, db
 from nacre.core.caller import Caller, System
 from nacre.core.cloud import Cloud
 from nacre.core.errors import Forbidden, Unauthorized
 from nacre.identity import tables, tokens
-from nacre.identity.service import factors, passwords, trusts
-from nacre.identity.service.auth import REMEMBERED, caller_of, held, memory_of
+from nacre.identity.service import factors, passwords, programs, trusts
+from nacre.identity.service.auth import caller_for, caller_of, held, memory_of, user_of
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.factors import Receipt
 from nacre.identity.service.passwords import Refused
+from nacre.identity.service.programs import Program
+from nacre.identity.tables import rights
 from nacre.identity.tokens import Token
 
 Said = Mapping[str, Any]
+_NO_CODE = "Invalid username or TOTP passcode"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """An authentication request, decoded. `said`: what each method was given, in the request's order; `scope`: None (default project),
-    "unscoped", or (kind, reference); `receipt`: of a request before."""
+    """An authentication request, decoded. `at`: when it came, so that what ends tokens meanwhile ends its token, too; `said`: what each method
+    was given, in the request's order; `scope`: None (default project), "unscoped", or (kind, reference); `receipt`: of a request before."""
 
+    at: datetime
     said: Mapping[str, Said]
     scope: Any = None
     receipt: str = ""
 
 
 @dataclass(frozen=True)
-class Program:
-    """What there is to know of an application credential: what its tokens are worth, what signs them, its user's options, the hash of its
-    secret."""
+class Named:
+    """What a method names, as far as there is such: a user, an application credential."""
 
-    caller: Caller
-    keys: MultiFernet
-    options: Mapping[str, Any]
-    secret_hash: str
-    expires_at: datetime | None
+    user: db.Row | None = None
+    program: Program | None = None
 
 
 @dataclass(frozen=True)
@@ -59,39 +57,54 @@ class Proof:
     before: Caller | None = None
 
 
-def issue(cloud: Cloud, request_id: str, asked: Asked) -> Caller | Receipt:
-    """A new token for who proves to be a user, or a receipt for who has to show more. Raises Unauthorized, BadRequest, Forbidden."""
-    proofs = [_METHODS[method](cloud, request_id, said, asked.scope) for method, said in asked.said.items()]
+def named(cloud: Cloud, conn: sa.Connection, asked: Asked) -> dict[str, Named]:
+    """By method."""
+    return {method: _named(cloud, conn, method, said) for method, said in asked.said.items()}
+
+
+def _named(cloud: Cloud, conn: sa.Connection, method: str, said: Said) -> Named:
+    user = find_user(conn, said["user"]) if "user" in said else None
+    if method != APPLICATION:
+        return Named(user)
+    key = (said["id"],) if said.get("id") else (user.id if user is not None else "", said["name"])
+    return Named(user, programs.find(cloud, conn, key))
+
+
+def issue(cloud: Cloud, request_id: str, asked: Asked, found: Mapping[str, Named]) -> Caller | Receipt:
+    """A new token for who proves to be a user, or a receipt for who has to show more. `found`: as `named` told.
+    Raises Unauthorized, BadRequest, Forbidden."""
+    proofs = [_METHODS[method](cloud, request_id, said, found[method], asked.scope) for method, said in asked.said.items()]
     user_id = proofs[0].user_id
     if any(proof.user_id != user_id for proof in proofs):
         raise Unauthorized
     before = next((proof.before for proof in proofs if proof.before is not None), None)
     program = next((proof.program for proof in proofs if proof.program is not None), None)
     methods = tuple(dict.fromkeys((*(before.methods if before is not None else ()), *asked.said)))
-    if program is None or program.options or asked.receipt:
-        with cloud.db.read() as conn:
-            keys, user = memory_of(cloud, conn).keys, tables.by_id(conn, tables.users, user_id)
-        if user is None:
-            raise Unauthorized
-        if asked.receipt:
-            methods = tuple(dict.fromkeys((*factors.shown_before(keys, asked.receipt, user), *methods)))
-        required = factors.missing(user.options, methods, _METHODS)
-        if required is not None:
-            return factors.receipt(cloud, keys, user_id, methods, required)
-    now = clock.utcnow()
-    expires = (before.expires_at if before is not None else None) or now + timedelta(seconds=cloud.config.token.expiration)
+    ends = (before.expires_at if before is not None else None) or asked.at + timedelta(seconds=cloud.config.token.expiration)
     audit = (tokens.audit_id(), *(before.audit_ids[-1:] if before is not None else ()))
-    token = Token(user_id, "", "", methods, now, expires, audit)
-    return of_program(program, request_id, token) if program is not None else _scoped(cloud, request_id, token, asked.scope)
-
-
-def _scoped(cloud: Cloud, request_id: str, token: Token, wanted: Any) -> Caller:
+    token = Token(user_id, "", "", methods, asked.at, ends, audit)
+    if program is not None and not program.options and not asked.receipt:
+        return programs.holder(program, request_id, token)
     with cloud.db.read() as conn:
-        scope, scope_id = _wanted_scope(conn, token.user_id, wanted)
-        trust = trusts.good_for(conn, scope_id, token.user_id) if scope == "trust" else None
-    token = replace(token, scope=scope, scope_id=scope_id)
-    if trust is None:
-        return made(cloud, request_id, token)
+        keys, whose = memory_of(cloud, conn).keys, user_of(conn, user_id)
+        if asked.receipt:
+            token = replace(token, methods=tuple(dict.fromkeys((*factors.shown_before(keys, asked.receipt, whose[0]), *methods))))
+        required = factors.missing(whose[0].options, token.methods, _METHODS)
+        if required is not None:
+            return factors.receipt(cloud, keys, whose, token, required)
+        if program is not None:
+            return programs.holder(program, request_id, token)
+        scope, scope_id = _wanted_scope(conn, whose[0], asked.scope)
+        token = replace(token, scope=scope, scope_id=scope_id)
+        if scope != "trust":
+            return replace(caller_for(cloud, conn, token, tokens.encode(keys, token), whose), request_id=request_id)
+    return _by_trust(cloud, request_id, token)
+
+
+def _by_trust(cloud: Cloud, request_id: str, token: Token) -> Caller:
+    """Takes one of its uses. Raises Unauthorized, Forbidden."""
+    with cloud.db.read() as conn:
+        trust = trusts.good_for(conn, token.scope_id, token.user_id)
     try:
         holder = made(cloud, request_id, replace(token, expires_at=min(token.expires_at, trust.expires_at or token.expires_at)))
     except Unauthorized as error:
@@ -109,29 +122,20 @@ def made(cloud: Cloud, request_id: str, token: Token) -> Caller:
         return replace(caller_of(cloud, conn, token, tokens.encode(memory.keys, token)), request_id=request_id)
 
 
-def of_program(program: Program, request_id: str, token: Token) -> Caller:
-    """Who holds the token, which is for where the program may be, signed."""
-    ends = min(token.expires_at, program.expires_at or token.expires_at)
-    token = replace(token, scope=APPLICATION, scope_id=program.caller.extra[APPLICATION]["id"], expires_at=ends)
-    return replace(program.caller, request_id=request_id, methods=token.methods, audit_ids=token.audit_ids, issued_at=token.issued_at,
-                   expires_at=token.expires_at, token=tokens.encode(program.keys, token), asked=set())  # fmt: skip
+def _by_password(cloud: Cloud, request_id: str, said: Said, found: Named, scope: Any) -> Proof:
+    return Proof(passwords.prove(cloud, found.user, said["user"]["password"]).id)
 
 
-def _by_password(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
+def _by_totp(cloud: Cloud, request_id: str, said: Said, found: Named, scope: Any) -> Proof:
+    if found.user is None:
+        raise Refused("user", None, _NO_CODE)
     with cloud.db.read() as conn:
-        user = find_user(conn, said["user"])
-    return Proof(passwords.prove(cloud, user, said["user"]["password"]).id)
+        if not factors.code_fits(cloud, conn, found.user.id, said["user"]["passcode"]):
+            raise Refused("passcode", found.user.id, _NO_CODE)
+    return Proof(found.user.id)
 
 
-def _by_totp(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
-    with cloud.db.read() as conn:
-        user = find_user(conn, said["user"])
-        if user is None or not factors.code_fits(cloud, conn, user.id, said["user"]["passcode"]):
-            raise Refused("user" if user is None else "passcode", user.id if user is not None else None, "Invalid username or TOTP passcode")
-    return Proof(user.id)
-
-
-def _by_token(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
+def _by_token(cloud: Cloud, request_id: str, said: Said, found: Named, scope: Any) -> Proof:
     """Who came by a delegation stays within it. Raises Forbidden."""
     before = held(cloud, said["id"], request_id)
     if "trust" in before.extra:
@@ -142,7 +146,7 @@ def _by_token(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
         if scope is not None:
             raise Forbidden("Using an application credential token to create a scoped token is not allowed.", kind="ForbiddenAction")
         with cloud.db.read() as conn:
-            program = program_of(cloud, conn, (before.extra[APPLICATION]["id"],))
+            program = programs.find(cloud, conn, (before.extra[APPLICATION]["id"],))
         if program is None:
             raise Unauthorized
         return Proof(str(before.user_id), program, before)
@@ -151,11 +155,10 @@ def _by_token(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
     return Proof(str(before.user_id), None, before)
 
 
-def _by_application(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Proof:
+def _by_application(cloud: Cloud, request_id: str, said: Said, found: Named, scope: Any) -> Proof:
     if scope is not None:
         raise Unauthorized("Error authenticating with application credential: Application credentials cannot request a scope.")
-    with cloud.db.read() as conn:
-        program = program_of(cloud, conn, _key(conn, said))
+    program = found.program
     if not tokens.check_secret(cloud.config.identity, program.secret_hash if program is not None else None, said["secret"]) or program is None:
         raise Refused("secret", program.caller.user_id if program is not None else None)
     if program.expires_at is not None and program.expires_at <= clock.utcnow():
@@ -163,58 +166,28 @@ def _by_application(cloud: Cloud, request_id: str, said: Said, scope: Any) -> Pr
     return Proof(str(program.caller.user_id), program)
 
 
-def _key(conn: sa.Connection, said: Said) -> tuple[str, ...]:
-    """(id), or (user's id, name)."""
-    if said.get("id"):
-        return (said["id"],)
-    user = find_user(conn, said["user"])
-    return (user.id if user is not None else "", said["name"])
-
-
-def program_of(cloud: Cloud, conn: sa.Connection, key: tuple[str, ...]) -> Program | None:
-    """By the key, or None when it is worth nothing."""
-    memory = memory_of(cloud, conn)
-    known: Program | None = memory.programs.get(key)
-    if known is None:
-        table = tables.app_credentials
-        which = table.c.id == key[0] if len(key) == 1 else sa.and_(table.c.user_id == key[0], table.c.name == key[1])
-        row = conn.execute(sa.select(table).where(which)).first()
-        if row is None:
-            return None
-        now = clock.utcnow()
-        try:
-            caller = caller_of(cloud, conn, Token(row.user_id, APPLICATION, row.id, (APPLICATION,), now, now, ()), "")
-        except Unauthorized:
-            return None
-        if len(memory.programs) >= REMEMBERED:
-            memory.programs.clear()
-        options = conn.execute(sa.select(tables.users.c.options).where(tables.users.c.id == row.user_id)).scalar() or {}
-        known = memory.programs[key] = Program(caller, memory.keys, options, row.secret_hash, row.expires_at)
-    return known
-
-
-_METHODS: Mapping[str, Callable[[Cloud, str, Said, Any], Proof]] = {
+_METHODS: Mapping[str, Callable[[Cloud, str, Said, Named, Any], Proof]] = {
     "password": _by_password, "totp": _by_totp, "token": _by_token, APPLICATION: _by_application,
 }  # fmt: skip
 
 
-def find_user(conn: sa.Connection, reference: Said) -> Any:
+def find_user(conn: sa.Connection, reference: Said) -> db.Row | None:
     if reference.get("id"):
         return tables.by_id(conn, tables.users, reference["id"])
     domain = find_domain(conn, reference.get("domain") or {})
     return tables.named(conn, tables.users, reference.get("name", ""), domain.id) if domain is not None else None
 
 
-def find_domain(conn: sa.Connection, reference: Said) -> Any:
+def find_domain(conn: sa.Connection, reference: Said) -> db.Row | None:
     if reference.get("id"):
         return tables.by_id(conn, tables.domains, reference["id"])
     return tables.named(conn, tables.domains, reference.get("name", ""))
 
 
-def _wanted_scope(conn: sa.Connection, user_id: str, scope: Any) -> tuple[str, str]:
+def _wanted_scope(conn: sa.Connection, user: db.Row, scope: Any) -> tuple[str, str]:
     """Raises Unauthorized for what there is not."""
     if scope is None:
-        return _default_scope(conn, user_id)
+        return _default_scope(conn, user)
     if scope == "unscoped":
         return "", ""
     kind, reference = scope
@@ -234,11 +207,10 @@ def _wanted_scope(conn: sa.Connection, user_id: str, scope: Any) -> tuple[str, s
     return kind, str(found.id)
 
 
-def _default_scope(conn: sa.Connection, user_id: str) -> tuple[str, str]:
+def _default_scope(conn: sa.Connection, user: db.Row) -> tuple[str, str]:
     """The user's default project, while the user may be there; else none."""
-    user = tables.by_id(conn, tables.users, user_id)
-    project = tables.by_id(conn, tables.projects, user.default_project_id) if user is not None else None
+    project = tables.by_id(conn, tables.projects, user.default_project_id)
     domain = tables.by_id(conn, tables.domains, project.domain_id) if project is not None else None
     if project is None or domain is None or not project.enabled or not domain.enabled:
         return "", ""
-    return ("project", project.id) if tables.roles_on(conn, user_id, "project", project.id) else ("", "")
+    return ("project", project.id) if rights.roles_on(conn, user.id, "project", project.id) else ("", "")

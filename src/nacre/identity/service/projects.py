@@ -16,6 +16,7 @@ from nacre.core.errors import BadRequest, Forbidden
 from nacre.identity import tables
 from nacre.identity.service import directory, filters, tags
 from nacre.identity.service.directory import PROJECTS, USERS, Record, Wanted
+from nacre.identity.tables import rights
 
 
 def create(caller: Caller, wanted: Wanted) -> Record:
@@ -58,7 +59,7 @@ def find(caller: Caller, project_id: str, asked: Mapping[str, str]) -> Record:
             raise BadRequest(f"Cannot use {way}_as_list and {way}_as_ids query params at the same time.", kind="ValidationError")
     with caller.read() as conn:
         found = tags.shown(conn, [directory.load(conn, caller, PROJECTS, project_id)])[0]
-        mine = set(tables.scopes_of(conn, caller.user_id or "", "project")) if {"parents_as_list", "subtree_as_list"} & set(asked) else set()
+        mine = set(rights.scopes_of(conn, caller.user_id or "", "project")) if {"parents_as_list", "subtree_as_list"} & set(asked) else set()
         above, below = tables.above(conn, project_id), tables.below(conn, project_id) if {"subtree_as_list", "subtree_as_ids"} & set(asked) else []
         for name, rows in (("parents", above), ("subtree", below)):
             if f"{name}_as_list" in asked:
@@ -142,6 +143,6 @@ def of_user(caller: Caller, user_id: str, asked: Mapping[str, str]) -> list[Reco
         caller.require({"target.user.id": user_id, "target.user.domain_id": user.domain_id if user is not None else None})
         if user is None:
             raise directory.missing(USERS, user_id)
-        query = sa.select(tables.projects).where(tables.projects.c.id.in_(tables.scopes_of(conn, user_id, "project")))
+        query = sa.select(tables.projects).where(tables.projects.c.id.in_(rights.scopes_of(conn, user_id, "project")))
         query = query.where(*filters.conditions(tables.projects, PROJECTS.filters, asked))
         return tags.shown(conn, [directory.record(row) for row in conn.execute(query.order_by(tables.projects.c.name))])

@@ -135,9 +135,17 @@ def revoke(caller: Caller, on: Grants, role_id: str) -> None:
         _permit(tx, caller, on, role_id)
         if not tx.delete(on.table, **on.key, role_id=role_id):
             raise _not_granted(on, role_id)
-        if (on.actor, on.scope) == ("user", "project"):
-            app_credentials.forget(tx, on.actor_id, on.scope_id)
+        if on.actor == "user":
+            app_credentials.forget(tx, on.actor_id, _projects(tx, on))
         _changed(tx, on, "revoke", role_id)
+
+
+def _projects(tx: db.Tx, on: Grants) -> sa.Select[Any]:
+    """Ids of those in which the grants count."""
+    ids = sa.select(tables.projects.c.id)
+    if on.inherited and on.scope == "domain":
+        return ids.where(tables.projects.c.domain_id == on.scope_id)
+    return ids.where(tables.projects.c.id.in_([row.id for row in tables.below(tx, on.scope_id)] if on.inherited else [on.scope_id]))
 
 
 def _permit(conn: db.Conn, caller: Caller, on: Grants, role_id: str = "") -> None:

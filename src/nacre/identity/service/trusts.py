@@ -18,7 +18,9 @@ from nacre.identity import tables
 from nacre.identity.service import delegation, directory
 from nacre.identity.service.delegation import APPLICATION
 from nacre.identity.service.directory import PROJECTS, ROLES, USERS, Kind, Record, Wanted
+from nacre.identity.tables import rights
 
+_OURS = ("redelegated_trust_id", "deleted_at", "roles_links")
 TRUSTS = Kind("trust", tables.trusts, ("trustor_user_id", "trustee_user_id"), path="OS-TRUST/trusts")
 
 
@@ -31,8 +33,8 @@ def create(caller: Caller, wanted: Wanted) -> Record:
         raise Forbidden("The authenticated user should match the trustor", kind="ForbiddenAction")
     said = {"project_id": None, "remaining_uses": None, **wanted, "expires_at": delegation.end(wanted.get("expires_at"))}
     asked = said.pop("roles", None) or []
-    for name in ("allow_redelegation", "redelegated_trust_id", "deleted_at", "roles_links"):
-        said.pop(name, None)
+    said.pop("allow_redelegation", None)
+    said["extra"] = {name: value for name, value in said.get("extra", {}).items() if name not in _OURS}
     said["redelegation_count"] = _count(caller, wanted)
     with caller.write() as tx:
         directory.existing(tx, USERS, said["trustee_user_id"])
@@ -71,7 +73,7 @@ def _passed_on(tx: db.Tx, trust_id: str, said: Record, given: Sequence[str], ask
         raise Forbidden(f'Field "remaining_uses" is set to {said["remaining_uses"]} while it must not be set in order to redelegate a trust')
     if said["expires_at"] is not None and parent.expires_at is not None and said["expires_at"] > parent.expires_at:
         raise Forbidden("Requested expiration time is more than redelegated trust can provide")
-    if not set(given) <= tables.with_implied(tables.given_by(tx, trust_id), tables.inferences(tx)):
+    if not set(given) <= rights.with_implied(tables.given_by(tx, trust_id), rights.inferences(tx)):
         raise Forbidden("Some of requested roles are not in redelegated trust")
     if said["impersonation"] and not parent.impersonation:
         raise Forbidden(f"Impersonation is not allowed because redelegated trust does not specify impersonation. Redelegated trust id: {trust_id}")
@@ -87,7 +89,7 @@ def _roles(tx: db.Tx, caller: Caller, project_id: str | None, asked: Sequence[Ma
         raise Forbidden("At least one role should be specified", kind="ForbiddenAction")
     if tables.by_id(tx, tables.projects, project_id) is None:
         raise directory.missing(PROJECTS, project_id)
-    held, found = {row.id for row in tables.roles_on(tx, str(caller.user_id), "project", project_id)}, []
+    held, found = {row.id for row in rights.roles_on(tx, str(caller.user_id), "project", project_id)}, []
     if APPLICATION in caller.extra:
         held &= {role["id"] for role in caller.extra["roles"]} if project_id == caller.project_id else set()
     for reference in asked:

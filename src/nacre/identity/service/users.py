@@ -70,7 +70,7 @@ def _default_project(tx: db.Tx, said: Mapping[str, Any]) -> None:
 
 
 def update(caller: Caller, user_id: str, wanted: Wanted) -> Record:
-    """Tokens from before a change of the password or from a user that is disabled count no more. Raises Conflict, BadRequest."""
+    """Tokens from before a change of the password, or before the user was disabled, count no more, ever. Raises Conflict, BadRequest."""
     with caller.read() as conn:
         before = directory.load(conn, caller, USERS, user_id)
     _check_factors(wanted)
@@ -81,8 +81,10 @@ def update(caller: Caller, user_id: str, wanted: Wanted) -> Record:
         before = directory.load(tx, caller, USERS, user_id)
         _default_project(tx, said)
         if "password_hash" in said:
-            said |= {"password_changed_at": tx.now, "login_failures": 0}
+            said |= {"password_changed_at": tx.now, "login_since": tx.now, "login_failures": 0}
             passwords.keep(tx, caller.cloud, user_id, before["password_hash"])
+        if said.get("enabled") is False:
+            said["login_since"] = tx.now
         return _as_is(caller, directory.update(tx, USERS, before, said))
 
 
@@ -92,14 +94,16 @@ def change_password(caller: Caller, user_id: str, old_and_new: tuple[str, str], 
     with cloud.db.read() as conn:
         user = tables.by_id(conn, tables.users, user_id)
         past = passwords.past(conn, cloud, user) if user is not None else []
-    who, about = logins.Who(user_id, address, user.id if user is not None else None), {"address": address, "methods": ["password"]}
+        who = logins.watched(cloud, conn, user_id, address, user)
+    about = {"address": address, "methods": ["password"]}
     known = logins.attempt(cloud, caller.request_id, who, about, lambda: passwords.prove(cloud, user, old, over=True))
     passwords.may_change(cloud, known, past, new)
     if old == new:
         raise BadRequest("The new password is the same as the original one.", kind="PasswordValidationError")
     made = passwords.made(cloud, new, known.options or {}, own=True)
     with caller.write() as tx:
-        if not tx.update(tables.users, {"id": user_id, "password_hash": known.password_hash}, **made, password_changed_at=tx.now, login_failures=0):
+        if not tx.update(tables.users, {"id": user_id, "password_hash": known.password_hash}, **made, password_changed_at=tx.now, login_since=tx.now,
+                         login_failures=0):  # fmt: skip
             raise Unauthorized  # it was changed meanwhile: the old one is not that any more
         passwords.keep(tx, cloud, user_id, known.password_hash)
         journal.changed(tx, "user", user_id, "update", ["password"])

@@ -6,9 +6,9 @@ the server and go with it; ports that were given are only detached. Refusals are
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from nacre.core import db, nodes
@@ -31,7 +31,8 @@ ATTACHED = ports.c.attached > 0
 """A port is a server's only because compute attached it: anybody may write any device_id into a port of his own."""
 
 
-class Port(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Port:
     """`fixed_ips`: {"ip_address", "subnet_id"} each; `floating_ips`: by fixed address; `security_groups`: names."""
 
     id: str

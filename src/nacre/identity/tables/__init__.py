@@ -1,15 +1,17 @@
 """Tables of identity. Everything a token is checked against, and the catalog, is here; whoever changes any of it calls `bump_epoch` in the same
-transaction, and every process drops what it remembers at its next request. `extra` is what requests said beyond the columns: upstream
-keeps and shows it as it was said.
+transaction, and every process drops what it remembers at its next request. `rights` reads who has which roles where.
+`extra` is what requests said beyond the columns: upstream keeps and shows it as it was said.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from nacre.core import db, nodes
-from nacre.core.statements import Statement, given
+from nacre.core.statements import Statement, given, given_list
 
 EPOCH = "identity_epoch"
 
@@ -54,6 +56,7 @@ users = sa.Table(
     sa.Column("password_own", sa.Boolean, nullable=False, server_default="0"),          # the user chose it, not an administrator
     sa.Column("login_failures", sa.Integer, nullable=False, server_default="0"),        # one after another; a login, and `service.logins`
     sa.Column("login_failed_at", sa.DateTime),
+    sa.Column("login_since", sa.DateTime),                                              # older tokens count no more
     sa.Column("login_at", sa.DateTime),                                                 # kept only where inactivity counts
     sa.Column("extra", db.Json),
     sa.Column("options", db.Json),
@@ -285,14 +288,29 @@ def bump_epoch(tx: db.Tx) -> None:
         tx.update(nodes.facts, {"name": EPOCH}, value=int(row.value) + 1)
 
 
+@cache
+def _where(table: sa.Table, *names: str, everybodys: bool = False) -> Statement:
+    """Rows by these columns; `everybodys`: those that are no domain's."""
+    conditions = [table.c[name] == given(name) for name in names]
+    return Statement(sa.select(table).where(*conditions, *([table.c.domain_id.is_(None)] if everybodys else [])))
+
+
 def by_id(conn: db.Conn, table: sa.Table, row_id: str | None) -> db.Row | None:
-    return conn.execute(sa.select(table).where(table.c.id == row_id)).first() if row_id else None
+    return _where(table, "id").first(conn, id=row_id) if row_id else None
 
 
 def named(conn: db.Conn, table: sa.Table, name: str, domain_id: str | None = None) -> db.Row | None:
     """Of a domain, or of everybody's."""
-    query = sa.select(table).where(table.c.name == name)
-    return conn.execute(query.where(table.c.domain_id == domain_id) if "domain_id" in table.c else query).first()
+    if "domain_id" not in table.c or domain_id is None:
+        return _where(table, "name", everybodys="domain_id" in table.c).first(conn, name=name)
+    return _where(table, "domain_id", "name").first(conn, domain_id=domain_id, name=name)
+
+
+_REVOKED = Statement(sa.select(revoked.c.audit_id).where(revoked.c.audit_id.in_(given_list("audit_ids"))))
+
+
+def is_revoked(conn: db.Conn, audit_ids: Sequence[str]) -> bool:
+    return _REVOKED.first(conn, audit_ids=audit_ids) is not None
 
 
 def above(conn: db.Conn, project_id: str) -> list[db.Row]:
@@ -302,44 +320,6 @@ def above(conn: db.Conn, project_id: str) -> list[db.Row]:
     while row is not None and (row := by_id(conn, projects, row.parent_id)) is not None:
         found.append(row)
     return found
-
-
-def places(conn: db.Conn, scope: str, scope_id: str) -> list[tuple[str, str]]:
-    """Where roles are given that count on a scope: there, and for a project what is inherited from its domain and the projects above."""
-    project = by_id(conn, projects, scope_id) if scope == "project" else None
-    inherited = [("under-domain", project.domain_id)] if project is not None else []
-    if project is not None and project.parent_id != project.domain_id:
-        inherited += [("under-project", row.id) for row in above(conn, scope_id)]
-    return [(scope, scope_id), *inherited]
-
-
-def inferences(conn: db.Conn) -> dict[str, set[str]]:
-    """A role's id -> the ids of those that it implies."""
-    found: dict[str, set[str]] = {}
-    for row in conn.execute(sa.select(implied_roles)):
-        found.setdefault(row.prior_role_id, set()).add(row.implied_role_id)
-    return found
-
-
-def with_implied(held: set[str], implied: dict[str, set[str]]) -> set[str]:
-    found, fresh = set(held), set(held)
-    while fresh:
-        fresh = {follows for prior in fresh for follows in implied.get(prior, ())} - found
-        found |= fresh
-    return found
-
-
-def roles_on(conn: db.Conn, user_id: str, scope: str, scope_id: str) -> list[db.Row]:
-    """The roles of a user on a scope, by name: given to the user or to a group of the user's, there or above, and those they imply.
-    A domain's own roles are only worth what they imply."""
-    where = places(conn, scope, scope_id)
-    direct = sa.select(assignments.c.role_id).where(
-        assignments.c.user_id == user_id, sa.tuple_(assignments.c.scope, assignments.c.scope_id).in_(where))  # fmt: skip
-    by_group = (sa.select(group_assignments.c.role_id).join(members, members.c.group_id == group_assignments.c.group_id)
-                .where(members.c.user_id == user_id, sa.tuple_(group_assignments.c.scope, group_assignments.c.scope_id).in_(where)))  # fmt: skip
-    held = {row.role_id for row in conn.execute(direct.union(by_group))}
-    found = with_implied(held, inferences(conn)) if held else held
-    return list(conn.execute(sa.select(roles).where(roles.c.id.in_(found), roles.c.domain_id.is_(None)).order_by(roles.c.name))) if found else []
 
 
 def given_by(conn: db.Conn, trust_id: str) -> set[str]:
@@ -366,23 +346,6 @@ def rules_of(conn: db.Conn, credential_id: str) -> list[dict[str, Any]]:
              .join(app_credential_rules, app_credential_rules.c.rule_id == access_rules.c.id)
              .where(app_credential_rules.c.credential_id == credential_id).order_by(access_rules.c.service, access_rules.c.path))  # fmt: skip
     return [dict(row._mapping) for row in conn.execute(query)]
-
-
-def scopes_of(conn: db.Conn, user_id: str, scope: str) -> list[str]:
-    """Where the user has a role, also by a group or from above."""
-    query = sa.select(assignments.c.scope, assignments.c.scope_id).where(assignments.c.user_id == user_id)
-    by_group = (sa.select(group_assignments.c.scope, group_assignments.c.scope_id).join(members, members.c.group_id == group_assignments.c.group_id)
-                .where(members.c.user_id == user_id))  # fmt: skip
-    given: dict[str, set[str]] = {}
-    for row in conn.execute(query.union(by_group)):
-        given.setdefault(row.scope, set()).add(row.scope_id)
-    found = given.get(scope, set())
-    if scope == "project":
-        if "under-domain" in given:
-            found |= {row.id for row in conn.execute(sa.select(projects.c.id).where(projects.c.domain_id.in_(given["under-domain"])))}
-        for project_id in given.get("under-project", ()):
-            found |= {row.id for row in below(conn, project_id)}
-    return sorted(found)
 
 
 def below(conn: db.Conn, project_id: str) -> list[db.Row]:
