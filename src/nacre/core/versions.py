@@ -80,7 +80,7 @@ class Body:
             value = self._derive(edge).decode(raw or b"null")
         except msgspec.ValidationError as error:
             raise BadRequest(explain(str(error), raw)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"Malformed request body: {error}") from error
         return value if self.wrapper is None else value.inner
 
