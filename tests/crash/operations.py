@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crash.cloud import Cloud, Standing, until
+from crash.images import Images
 
 NAME = "made"
 
@@ -20,7 +21,7 @@ class Operation:
 class World:
     """The operations on one cloud; whatever they made is gone after `clear`."""
 
-    def __init__(self, cloud: Cloud, standing: Standing) -> None:
+    def __init__(self, cloud: Cloud, standing: Standing, address: str) -> None:
         self.cloud, self.standing = cloud, standing
         nothing = lambda: ""  # noqa: E731
         self.operations = {
@@ -32,6 +33,7 @@ class World:
             "snapshot": Operation(self.active, self.snapshot),
             "router": Operation(nothing, lambda _: self.router()),
             "floating ip": Operation(nothing, lambda _: self.floating_ip()),
+            **{name: Operation(*each) for name, each in Images(cloud, standing, NAME, address).operations.items()},
         }
 
     # servers
