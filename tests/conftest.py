@@ -104,6 +104,13 @@ def started(path: Path, config: Config | None = None, database: str = "") -> Ite
     with cloud.db.write(System(ids.request_id())) as tx:
         identity.bootstrap(tx, cloud, {"admin": "secret", "demo": "secret"}, program.SERVICES)
         network.bootstrap(tx)
+    with served(cloud, listener) as found:
+        yield found
+
+
+@contextmanager
+def served(cloud: Cloud, listener: socket.socket) -> Iterator[Running]:
+    """What runs in a cloud that has everything it begins with."""
     server = uvicorn.Server(uvicorn.Config(program.app(cloud), log_config=None, lifespan="off", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     worker, loops = Worker(cloud, "test"), Loops(cloud, program.LOOPS, "test")

@@ -35,3 +35,11 @@ def test_a_long_body_of_a_known_caller_is_read_to_the_limit(running: Running) ->
 def test_a_login_has_a_limit_of_its_own(running: Running) -> None:
     assert " 413 " in answered(running, TOKENS, "content-length: 500000", b"x" * 115_000)
     assert httpx.post(f"{running.url}{TOKENS}", content=b'{"auth": {"x": "' + b"x" * 100_000).status_code == 400
+
+
+@pytest.mark.parametrize("path", [NETWORKS, "/identity/v3/users", "/compute/v2.1/servers/x/action", "/compute/v2.1/servers", "/image/v2/images"])
+def test_a_body_that_is_deeper_than_anybody_reads(running: Running, path: str) -> None:
+    with running.http() as admin:
+        for content in (b"[" * 100_000, b'{"server": {"name": ' + b'{"a":' * 100_000, b'{"user": {"name": "n", "options": ' + b'{"a":' * 100_000):
+            answer = admin.post(path, content=content, headers={"content-type": "application/json"})
+            assert answer.status_code == 400, answer.text

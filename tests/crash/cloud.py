@@ -20,7 +20,7 @@ from crash.process import HOST, OpenHome, command
 from nacre import program
 from nacre.cli import alive
 from nacre.core import db
-from nacre.core.config import Config, Nacre
+from nacre.core.config import load
 from nacre.node.hypervisor.fake import Guest
 
 ROLES = ("api", "worker", "node", "up")
@@ -29,9 +29,22 @@ HISTORY = {"journal", "journal_cursors", "tasks", "task_steps", "node_calls", "l
 _AT_WORK = (
     "SELECT kind, state, waiting, attempt, owner FROM tasks WHERE finished_at IS NULL", "SELECT verb FROM node_calls WHERE state = 'open'",
     "SELECT d.kind, d.version, h.applied FROM documents d JOIN document_hosts h ON d.kind = h.kind AND d.id = h.id WHERE h.applied != d.version",
-    "SELECT id, vm_state, task_state FROM servers WHERE task_state IS NOT NULL", "SELECT id, status FROM images WHERE status = 'saving'",
+    "SELECT id, vm_state, task_state FROM servers WHERE task_state IS NOT NULL",
+    "SELECT id, status FROM images WHERE upload IS NOT NULL OR status = 'importing'", "SELECT * FROM image_locations WHERE status = 'deleted'",
 )  # fmt: skip
 _PATIENCE = 60.0
+_TIDY = 150.0  # the loop that removes what a dead api had begun to remove runs every two minutes
+_OPTIONS = """[nacre]
+port = {port}
+hypervisor = "fake"
+[DEFAULT]
+enabled_backends = ["file:file", "second:file"]
+[second]
+filesystem_store_datadir = "second"
+[import_filtering_opts]
+allowed_hosts = ["127.0.0.1"]
+allowed_ports = []
+"""
 
 
 class Lost(Exception):
@@ -44,8 +57,8 @@ class Cloud:
         self.home = OpenHome(folder)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
-        (folder / "nacre.toml").write_text(f'[nacre]\nport = {self.port}\nhypervisor = "fake"\n')
-        self.config = Config(nacre=Nacre(port=self.port, hypervisor="fake"))
+        (folder / "nacre.toml").write_text(_OPTIONS.format(port=self.port))
+        self.config = load(folder / "nacre.toml")
         self.armed = Armed(folder / "run")
         self.supervisor: subprocess.Popen[bytes] | None = None
         self.token, self.restarts = "", 0
@@ -97,6 +110,17 @@ class Cloud:
         """Asked until somebody answers."""
         return until(lambda: self._got(path), f"an answer to {path}", self.tend)
 
+    def bytes_of(self, path: str) -> bytes:
+        """Data, asked for until it comes."""
+        return bytes(until(lambda: self._data(path), f"the data of {path}", self.tend))
+
+    def _data(self, path: str) -> bytes | None:
+        with closing(self._connection()) as connection, suppress(OSError, http.client.HTTPException):
+            connection.request("GET", path, headers={"x-auth-token": self.token})
+            answer = connection.getresponse()
+            return answer.read() if answer.status == 200 else None
+        return None
+
     def _got(self, path: str) -> tuple[int, Any] | None:
         with suppress(Lost):
             return self.ask("GET", path)
@@ -127,7 +151,7 @@ class Cloud:
         return not self.unrest()
 
     def rests(self) -> None:
-        until(self.at_rest, "rest", describe=lambda: str(self.unrest()))
+        until(self.at_rest, "rest", describe=lambda: str(self.unrest()), seconds=_TIDY)
 
     def unrest(self) -> list[Any]:
         """What the cloud is at, and who does not run."""
@@ -143,11 +167,14 @@ class Cloud:
                 counts[name] = self.rows(f"SELECT count(*) FROM {name}{where}")[0][0]
         properties = "SELECT count(*) FROM image_properties p JOIN images i ON i.id = p.image_id WHERE i.deleted_at IS NULL"
         counts["image_properties"] = self.rows(properties)[0][0]
-        return counts | {"images' files": sum(path.is_file() and path.suffix != ".part" for path in (self.home.path / "images").rglob("*"))}
+        return counts | {"images' files": sum(path.is_file() and path.suffix != ".part" for path in self._files())}
+
+    def _files(self) -> Iterator[Path]:
+        return (path for store in ("images", "second") for path in (self.home.path / store).rglob("*"))
 
     def parts(self) -> list[Path]:
         """What uploads have sent so far; of those that died it goes within three minutes."""
-        return list((self.home.path / "images").rglob("*.part"))
+        return [path for path in self._files() if path.suffix == ".part"]
 
     def differences(self) -> list[str]:
         """What `nacre doctor` says."""
@@ -179,8 +206,8 @@ class Standing:
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
-        image = self._made("/image/v2/images", {"name": "disk", "disk_format": "raw", "container_format": "bare"})
-        cloud.do("PUT", f"/image/v2/images/{image['id']}/file", b"\0" * 4096)
+        image, self.data = self._made("/image/v2/images", {"name": "disk", "disk_format": "raw", "container_format": "bare"}), b"\0" * 4096
+        cloud.do("PUT", f"/image/v2/images/{image['id']}/file", self.data)
         for name, ram in (("1", 64), ("2", 96)):
             self._made("/compute/v2.1/flavors", {"flavor": {"id": name, "name": name, "ram": ram, "vcpus": 1, "disk": 1}})
         physical = {"provider:network_type": "flat", "provider:physical_network": "external", "router:external": True}

@@ -6,6 +6,7 @@ from typing import Any
 
 from crash.cloud import Cloud, Standing, until
 from crash.directory import Directory
+from crash.images import Images
 
 NAME = "made"
 
@@ -21,7 +22,7 @@ class Operation:
 class World:
     """The operations on one cloud; whatever they made is gone after `clear`."""
 
-    def __init__(self, cloud: Cloud, standing: Standing) -> None:
+    def __init__(self, cloud: Cloud, standing: Standing, address: str) -> None:
         self.cloud, self.standing, self.directory = cloud, standing, Directory(cloud)
         nothing = lambda: ""  # noqa: E731
         self.operations = {
@@ -35,6 +36,7 @@ class World:
             "floating ip": Operation(nothing, lambda _: self.floating_ip()),
             **{f"delete {what}": Operation(self.directory.prepare, lambda _, what=what: self.directory.delete(what))  # type: ignore[misc]
                for what in ("project", "domain", "user", "role")},
+            **{name: Operation(*each) for name, each in Images(cloud, standing, NAME, address).operations.items()},
         }
 
     # servers

@@ -1,8 +1,9 @@
 """`process.py api|worker|node|up|job --home HOME`: the processes of a cloud on pretended hosts as its supervisor starts them, without the
 privileges that they would drop, each of which passes named points (points.py) at which it can be killed.
 
-api     before the commit of a request that changes something, and between that and its answer; for users and for the node
+api     before the commit of a request that changes something, and between that and its answer; for users and for the node; when data comes
 worker  before and after each step's transaction
+both    before data of images comes into its place, is parted from its image, and is removed; the worker before the commit after that, too
 node    when a call came; before and after what each verb does; while documents are made true, one by one; before and after its report
 """
 
@@ -57,13 +58,22 @@ class Watched:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         what = _named(scope) if scope["type"] == "http" else ""
         _doing.set(what)
+        came = False
+
+        async def asked() -> Mapping[str, Any]:
+            nonlocal came
+            message: Mapping[str, Any] = await receive()
+            if what and message.get("more_body") and not came:
+                came = True
+                self.points.passes(f"when {what} comes")
+            return message
 
         async def told(message: Mapping[str, Any]) -> None:
             if what and message["type"] == "http.response.start":
                 self.points.passes(f"before the answer to {what}")
             await send(message)
 
-        await self.app(scope, receive, told)
+        await self.app(scope, asked, told)
 
 
 def _named(scope: Mapping[str, Any]) -> str:
@@ -75,12 +85,34 @@ def _named(scope: Mapping[str, Any]) -> str:
     return f"{scope['method']} {words[-1]}" if scope["method"] != "GET" and words[-1] != "tokens" else ""
 
 
+class Files:
+    """What happens to the data of images in the stores, heard before it happens."""
+
+    _EVENTS: Mapping[str, str] = {"os.rename": "the move of data", "os.remove": "the removal of data"}
+
+    def __init__(self, home: Home, points: Points) -> None:
+        self.folders, self.points, self.last = tuple(str(home.reach / store) for store in ("images", "second")), points, threading.local()
+        sys.addaudithook(self.heard)
+
+    def heard(self, event: str, given: tuple[Any, ...]) -> None:
+        what = self._EVENTS.get(event)
+        if what and str(given[0]).startswith(self.folders):
+            self.points.passes(f"before {what}")
+            self.last.moved = what
+
+    def committing(self, _: Any) -> None:
+        if what := getattr(self.last, "moved", ""):
+            self.last.moved = ""
+            self.points.passes(f"before the commit after {what}")
+
+
 def api(home: Home, config: Config, points: Points) -> None:
     from nacre import program
     from nacre.core import node_api, serve
 
     Gate(home.reach, "prepare").wait()
     cloud = program.make_cloud(home, config, "api")
+    Files(home, points)
 
     def committing(conn: Any) -> None:
         if what := _doing.get():
@@ -98,6 +130,7 @@ def worker(home: Home, config: Config, points: Points) -> None:
     from nacre import program
 
     Gate(home.reach, "prepare").wait()
+    sa.event.listen(sa.Engine, "commit", Files(home, points).committing)
     program.run_worker(home, config, fault=lambda when, step: points.passes(f"{when} {step}"))
 
 

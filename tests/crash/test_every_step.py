@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from crash.cloud import ROLES, started, until
+from crash.images import served
 from crash.operations import World
 from crash.points import Order
 
@@ -27,13 +28,21 @@ SOME = {
     "floating ip": [Order("api before the commit of POST floatingips", 1, "up")],
     **{f"delete {what}": [Order(f"api {when} DELETE {what}s", 1, "api") for when in ("before the commit of", "before the answer to")]
        for what in ("project", "domain", "user", "role")},
+    "upload": [Order("api when PUT file comes", 1, "api"), Order("api before the commit of PUT file", 2, "api")],
+    "stage": [Order("api before the move of data", 1, "api")],
+    "import of what was staged": [Order("worker before the commit after the move of data", 1, "worker")],
+    "import from the web": [Order("worker within fetch", 1, "worker"), Order("worker within fill:file", 1, ALL)],
+    "import of an image": [Order("worker within fill:file", 1, "worker")],
+    "copy": [Order("worker before the commit after the move of data", 1, "worker")],
+    "delete of a copy": [Order("api before the answer to DELETE second", 1, "api")],
+    "delete of an image": [Order("api before the commit of DELETE images", 1, ALL)],
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with started(tmp_path_factory.mktemp("crash") / "cloud") as (cloud, standing):
-        yield World(cloud, standing)
+    with served() as address, started(tmp_path_factory.mktemp("crash") / "cloud") as (cloud, standing):
+        yield World(cloud, standing, address)
 
 
 class Trial:
@@ -101,4 +110,6 @@ def test_a_kill_at_every_step(world: World, name: str) -> None:
 @pytest.mark.long
 def test_what_dead_uploads_had_sent_goes(world: World) -> None:
     Trial(world, "snapshot").suffer([Order("api before the commit of the image", 1, "api")])
+    Trial(world, "upload").suffer([Order("api when PUT file comes", 1, "api")])
+    Trial(world, "import from the web").suffer([Order("worker within fetch", 1, "worker")])
     until(lambda: not world.cloud.parts(), "the end of the part", world.cloud.tend, seconds=240)

@@ -1,5 +1,5 @@
-"""Runs command lines of the unmodified `openstack` client one after the other in one process: run with the client's own Python. Reads JSON
-lists of arguments, a line each, and writes {"code", "out", "err"} for each."""
+"""commands.py openstack|glance: runs command lines of an unmodified client one after the other in one process: run with the client's own Python.
+Reads JSON lists of arguments, a line each, and writes {"code", "out", "err"} for each."""
 
 import contextlib
 import io
@@ -14,15 +14,27 @@ class Terminal(io.StringIO):
         return True
 
 
-def main() -> None:
+def openstack(arguments: list[str]) -> int:
     from openstackclient import shell
 
+    return int(shell.OpenStackShell().run(arguments) or 0)
+
+
+def glance(arguments: list[str]) -> int:
+    from glanceclient import shell
+
+    sys.argv = ["glance", *arguments]
+    return int(shell.main() or 0)
+
+
+def main() -> None:
+    client = {"openstack": openstack, "glance": glance}[sys.argv[1]]
     lines, sys.stdin = sys.stdin, Terminal()
     for line in lines:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                code = shell.OpenStackShell().run(json.loads(line))
+                code = client(json.loads(line))
             except SystemExit as ended:
                 code = ended.code
         print(json.dumps({"code": code or 0, "out": out.getvalue(), "err": err.getvalue()}), flush=True)

@@ -23,8 +23,8 @@ CORES = {"title": "Cores", "type": "integer"}
 class Commands:
     """One client process for all commands of a user."""
 
-    def __init__(self, shell: Shell) -> None:
-        runner = [str(Path(client("openstack")).parent / "python"), str(Path(__file__).with_name("commands.py"))]
+    def __init__(self, shell: Shell, name: str = "openstack") -> None:
+        runner = [str(Path(client(name)).parent / "python"), str(Path(__file__).with_name("commands.py")), name]
         self.process = subprocess.Popen(runner, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                         env=shell.environment)  # fmt: skip
         self.ran: set[str] = set()

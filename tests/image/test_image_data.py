@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,35 @@ def test_an_image_deleted_during_its_upload_stays_deleted(running: Running) -> N
         assert answer.status_code == 410, answer.text
         assert http.get(f"/image/v2/images/{image_id}").status_code == 404
     assert not list((running.cloud.home.reach / "images").glob(f"{image_id}*"))
+
+
+def opened(image_id: str) -> int:
+    """How many files of the image this process, the api, has open."""
+    links = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(os.readlink(each))
+    return sum(image_id in link for link in links)
+
+
+def test_a_download_outlives_a_delete_and_a_client_that_leaves_leaves_nothing_open(running: Running) -> None:
+    content = os.urandom(1 << 20) * 24
+    with running.http("demo") as http:
+        image_id = new(http, "raw")
+        assert http.put(f"/image/v2/images/{image_id}/file", content=content).status_code == 204
+        with running.http("demo") as leaving, leaving.stream("GET", f"/image/v2/images/{image_id}/file") as answer:
+            next(answer.iter_raw())
+            assert opened(image_id) == 1
+        until(lambda: opened(image_id) == 0)
+        with http.stream("GET", f"/image/v2/images/{image_id}/file") as answer:
+            came = answer.iter_raw()
+            first = next(came)
+            with running.http("demo") as other:
+                assert other.delete(f"/image/v2/images/{image_id}").status_code == 204
+                assert other.get(f"/image/v2/images/{image_id}/file").status_code == 404
+            assert not list((running.cloud.home.reach / "images").glob(f"{image_id}*"))
+            assert first + b"".join(came) == content
+        until(lambda: opened(image_id) == 0)
 
 
 def test_two_uploads_of_one_image(running: Running) -> None:

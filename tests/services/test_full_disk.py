@@ -77,15 +77,16 @@ def order(http: httpx.Client) -> dict[str, object]:
     return {"server": {"name": "one", "imageRef": image_id, "flavorRef": flavor["id"], "networks": "none"}}
 
 
-def test_an_upload_that_does_not_fit_is_413_and_leaves_nothing(cloud: Running, disk: SmallDisk) -> None:
+@pytest.mark.parametrize("verb", ["file", "stage"])
+def test_an_upload_that_does_not_fit_is_413_and_leaves_nothing(cloud: Running, disk: SmallDisk, verb: str) -> None:
     with cloud.http() as http:
         image_id, before = image(http), disk.left()
-        answer = http.put(f"/image/v2/images/{image_id}/file", content=b"\1" * (before + (8 << 20)), headers=DATA)
+        answer = http.put(f"/image/v2/images/{image_id}/{verb}", content=b"\1" * (before + (8 << 20)), headers=DATA)
         assert answer.status_code == 413 and "Image storage media is full" in answer.text, answer.text
         until(lambda: http.get(f"/image/v2/images/{image_id}").json()["status"] == "queued", 30)
-        assert not list((cloud.cloud.home.reach / "images").glob(f"{image_id}*"))
+        assert not list((cloud.cloud.home.reach / "images").rglob(f"{image_id}*"))
         assert disk.left() > before - (4 << 20), "the bytes are given back"
-        assert http.put(f"/image/v2/images/{image_id}/file", content=b"\1" * 4096, headers=DATA).status_code == 204
+        assert http.put(f"/image/v2/images/{image_id}/{verb}", content=b"\1" * 4096, headers=DATA).status_code == 204
 
 
 CHANGES = {

@@ -347,7 +347,7 @@ def _by_action(serving: list[tuple[Route, tuple[str, ...]]], rows: list[tuple[Ro
     """The row of the body's single key: 404 for an action that other microversions have, 400 for one that none has."""
     try:
         keys = list(json.loads(raw or b"null"))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadRequest("Malformed request body") from error
     for row in serving:
         if keys == [row[0].action]:

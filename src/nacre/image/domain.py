@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 WRITABLE = ("name", "visibility", "protected", "os_hidden", "owner", "container_format", "disk_format", "min_ram", "min_disk")
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(msgspec.Struct, frozen=True):
     """Data of an image: in which store, and where there."""
 
     store: str
     url: str
 
 
-@dataclass(frozen=True)
-class Image:
-    """An image as other services see it. Sizes in bytes, min_disk in GiB, min_ram in MiB."""
+class Image(msgspec.Struct, frozen=True):
+    """An image as other services see it. Sizes in bytes, min_disk in GiB, min_ram in MiB. Lists make hundreds, and a structure is made in a
+    tenth of the time that a frozen dataclass takes."""
 
     id: str
     name: str | None

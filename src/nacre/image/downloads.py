@@ -78,18 +78,19 @@ def described(run: Run) -> Iterator[dict[str, Any]]:
         raise StepFailed(error.message) from error
 
 
-def take_over(tx: db.Tx, run: Run, image: Image, source: dict[str, Any]) -> None:
-    """The image has the source's formats and those of its properties that the operator lets through."""
+def take_over(tx: db.Tx, run: Run, image: Image, source: dict[str, Any]) -> dict[str, Any]:
+    """The image has the source's formats and those of its properties that the operator lets through. How much data there should be."""
     allowed = run.cloud.config.glance_download_properties.extra_properties
     own = ("os_hidden", "os_hash_algo", "os_hash_value")
     kept = {name: value for name, value in source.items() if isinstance(value, str) and name.startswith(allowed) and name not in own
             and not name.startswith("os_glance")}  # fmt: skip
     tx.update(tables.images, {"id": image.id}, updated_at=tx.now, **{name: source.get(name) for name in ("disk_format", "container_format")})
     mark(tx, image.id, kept)
+    return {"size": source.get("size")}
 
 
 def _described(image: Image) -> dict[str, Any]:
-    return {**image.properties, "disk_format": image.disk_format, "container_format": image.container_format}
+    return {**image.properties, "disk_format": image.disk_format, "container_format": image.container_format, "size": image.size}
 
 
 def _remote(run: Run, url: str) -> dict[str, Any]:

@@ -162,11 +162,12 @@ def _when(name: str, value: str) -> sa.ColumnElement[bool]:
         raise BadRequest("Unable to filter on a unknown operator.")
     try:
         at = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError as error:
+        at = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+        start = at.replace(microsecond=0)  # images are shown to the second, so they are compared to the second
+        end = start + timedelta(seconds=1)
+    except (ValueError, OverflowError) as error:
         raise BadRequest(f'Bad "{name}" query filter format. Use ISO 8601 DateTime notation.') from error
-    at = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
-    start = at.replace(microsecond=0)  # images are shown to the second, so they are compared to the second
-    return _TIMES[how](images.c[name], start, start + timedelta(seconds=1))
+    return _TIMES[how](images.c[name], start, end)
 
 
 def _number(name: str, value: str, complaint: str) -> int:

@@ -87,9 +87,11 @@ def _clear(tx: db.Tx, image_id: str) -> None:
 def import_image(run: Run) -> None:
     method = run.args["import_req"]["method"]["name"]
     if method in downloads.METHODS:
+        said: dict[str, Any] | None = None
         if method == "glance-download":
-            run.work("describe", lambda: downloads.described(run), lambda tx, got: downloads.take_over(tx, run, _locked(tx, run), got))
-        run.work("fetch", lambda: _kept(run, lambda: downloads.opened(run)), lambda tx, got: _stage(tx, run, got))
+            said = run.work("describe", lambda: downloads.described(run), lambda tx, got: downloads.take_over(tx, run, _locked(tx, run), got))
+        size = said["size"] if said else None
+        run.work("fetch", lambda: _kept(run, lambda: downloads.opened(run)), lambda tx, got: _stage(tx, run, got, size))
     if method != "copy-image":
         _plugins(run)
     wanted = run.args["backend"]
@@ -134,8 +136,11 @@ def _copy(run: Run, source: stores.Reader, write: Callable[[bytes], object]) -> 
     return size
 
 
-def _stage(tx: db.Tx, run: Run, intake: Intake) -> dict[str, Any]:
+def _stage(tx: db.Tx, run: Run, intake: Intake, size: int | None) -> dict[str, Any]:
+    """`size`: what the source says that it has."""
     image = _locked(tx, run)
+    if size not in (None, intake.size):
+        raise StepFailed(f"{intake.size} bytes came of an image that has {size}.")
     try:
         quotas.count(run.cloud, tx, image.owner, image_stage_total=intake.size >> 20)
     except Error as error:

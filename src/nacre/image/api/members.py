@@ -10,7 +10,7 @@ from nacre.image.service import members
 
 def create_member(call: Call) -> dict[str, Any]:
     member = call.body.get("member")
-    if not isinstance(member, str) or not 0 < len(member) <= 255:
+    if not isinstance(member, str) or not 0 < len(member) <= 255 or "\0" in member:
         raise BadRequest("member: Member to be added not specified")
     return bodies.member(members.create_member(call.caller, call.path["image_id"], member))
 

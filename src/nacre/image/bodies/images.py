@@ -37,7 +37,7 @@ class Anything(Body):
             return msgspec.json.decode(raw, type=self.kind)
         except msgspec.ValidationError as error:
             raise BadRequest(self.complaint) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"Malformed JSON in request body: {error}" if raw else "Body expected in request.") from error
 
 

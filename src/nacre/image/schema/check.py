@@ -53,6 +53,8 @@ def _text(schema: Schema, value: str) -> str:
         return f"{value[:40]!r}... is too long, at most {most} characters"
     if len(value) < schema.get("minLength", 0):
         return f"{value!r} is too short"
+    if "\0" in value:
+        return f"{value[:40]!r} holds a character that cannot be stored"
     if "pattern" in schema and not re.search(schema["pattern"], value):
         return f"{value!r} does not match {schema['pattern']!r}"
     if schema.get("format") == "regex":

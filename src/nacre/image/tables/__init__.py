@@ -72,10 +72,6 @@ members = sa.Table(
     sa.Index("ix_image_members_member", "member_id"),
 )  # fmt: skip
 
-COLUMNS = ("name", "status", "visibility", "owner", "disk_format", "container_format", "size", "virtual_size", "checksum", "os_hash_algo",
-           "os_hash_value", "min_disk", "min_ram", "protected", "os_hidden", "created_at", "updated_at")  # fmt: skip
-
-
 _PROPERTIES = Statement(sa.select(properties).where(properties.c.image_id.in_(given_list("ids"))).order_by(properties.c.name))
 _TAGS = Statement(sa.select(tags).where(tags.c.image_id.in_(given_list("ids"))).order_by(tags.c.value))
 _LOCATIONS = Statement(sa.select(locations).where(locations.c.image_id.in_(given_list("ids")), locations.c.status == "active")
@@ -93,9 +89,11 @@ def load(conn: db.Conn, rows: Iterable[db.Row]) -> list[Image]:
     for row in _TAGS.rows(conn, ids=ids):
         labels[row.image_id].append(row.value)
     held = locations_of(conn, ids)
-    same = [name for name in COLUMNS if not name.startswith("os_hash")]
-    return [Image(id=row.id, hash_algo=row.os_hash_algo, hash_value=row.os_hash_value, properties=extra[row.id], tags=tuple(labels[row.id]),
-                  locations=tuple(held.get(row.id, ())), **{name: getattr(row, name) for name in same}) for row in rows]  # fmt: skip
+    return [Image(id=row.id, name=row.name, status=row.status, visibility=row.visibility, owner=row.owner, disk_format=row.disk_format,
+                  container_format=row.container_format, size=row.size, virtual_size=row.virtual_size, min_disk=row.min_disk, min_ram=row.min_ram,
+                  checksum=row.checksum, hash_algo=row.os_hash_algo, hash_value=row.os_hash_value, protected=row.protected, os_hidden=row.os_hidden,
+                  properties=extra[row.id], tags=tuple(labels[row.id]), created_at=row.created_at, updated_at=row.updated_at,
+                  locations=tuple(held.get(row.id, ()))) for row in rows]  # fmt: skip
 
 
 def locations_of(conn: db.Conn, image_ids: Iterable[str]) -> dict[str, list[Location]]:
