@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from nacre.compute.api import actions, admin, flavors, groups, history, keypairs, life, old_groups, quotas, servers, usage, versions
+from nacre.compute.api import actions, admin, aggregates, flavors, groups, history, keypairs, life, old_groups, quotas, servers, usage, versions
+from nacre.compute.bodies import aggregates as aggregate_bodies
 from nacre.compute.bodies import flavors as flavor_bodies
 from nacre.compute.bodies import groups as group_bodies
 from nacre.compute.bodies import keypairs as keypair_bodies
@@ -17,6 +18,7 @@ from nacre.core.versions import ALWAYS, Body, Version
 
 _V = "/v2.1"
 _SERVER, _FLAVOR = f"{_V}/servers/{{id}}", f"{_V}/flavors/{{id}}"
+_AGGREGATE = f"{_V}/os-aggregates/{{id}}"
 _GROUPS, _OLD = f"{_V}/os-security-groups", (2, 35)
 _P = "os_compute_api:"
 
@@ -153,7 +155,16 @@ ROUTES = (
     _get("/os-hypervisors/{id}/uptime", admin.uptime, "os-hypervisors:uptime", until=(2, 87)),
     _get("/os-hypervisors/{id}/search", admin.search, "os-hypervisors:search", until=(2, 52)),
     _get("/os-hypervisors/{id}/servers", admin.servers_on, "os-hypervisors:servers", until=(2, 52)),
-    _get("/os-aggregates", admin.aggregates, "os-aggregates:index"),
+    _get("/os-aggregates", aggregates.index, "os-aggregates:index"),
+    _get("/os-aggregates/{id}", aggregates.show, "os-aggregates:show"),
+    Route("POST", f"{_V}/os-aggregates", aggregates.create, f"{_P}os-aggregates:create", body=aggregate_bodies.CREATE),
+    Route("PUT", _AGGREGATE, aggregates.update, f"{_P}os-aggregates:update", body=aggregate_bodies.UPDATE),
+    Route("DELETE", _AGGREGATE, aggregates.delete, f"{_P}os-aggregates:delete"),
+    Route("POST", f"{_AGGREGATE}/action", aggregates.add_host, f"{_P}os-aggregates:add_host", body=aggregate_bodies.ADD_HOST, action="add_host"),
+    Route("POST", f"{_AGGREGATE}/action", aggregates.remove_host, f"{_P}os-aggregates:remove_host", body=aggregate_bodies.REMOVE_HOST,
+          action="remove_host"),
+    Route("POST", f"{_AGGREGATE}/action", aggregates.set_metadata, f"{_P}os-aggregates:set_metadata", body=aggregate_bodies.SET_METADATA,
+          action="set_metadata"),
     _get("/os-availability-zone", admin.zones, "os-availability-zone:list"),
     _get("/os-availability-zone/detail", admin.zones_detail, "os-availability-zone:detail"),
 )  # fmt: skip

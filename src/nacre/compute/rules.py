@@ -58,7 +58,7 @@ RULES: dict[str, str] = {
     **_many("", _ANY, "limits", "extensions", "os-availability-zone:list", "os-quota-sets:defaults"),
     **_many("", _ADMIN, "limits:other_project", "os-availability-zone:detail", "os-quota-sets:update", "os-quota-sets:delete"),
     **_many("os-quota-sets:", _READER, "show", "detail"),
-    "os_compute_api:os-aggregates:index": _ADMIN,
+    **_many("os-aggregates:", _ADMIN, "index", "show", "create", "update", "delete", "add_host", "remove_host", "set_metadata"),
     **_many("os-services:", _ADMIN, "list", "update", "delete"),
     **_many("os-hypervisors:", _ADMIN, "list", "list-detail", "show", "statistics", "uptime", "search", "servers"),
 }  # fmt: skip

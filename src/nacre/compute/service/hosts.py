@@ -76,11 +76,12 @@ def _services(conn: db.Conn) -> list[ComputeService]:
                        clock.utcnow() if worker else None)
         for n, binary in ((1, "nova-conductor"), (2, "nova-scheduler"))
     ]  # fmt: skip
-    flags = tables.disabled_hosts(conn)
+    flags, zoned = tables.disabled_hosts(conn), tables.zones(conn)
     for row in nodes.all_hosts(conn):
         flag = flags.get(row.name)
         if flag is not None:
-            found.append(ComputeService(row.number + 2, flag.service_id, "nova-compute", row.name, tables.ZONE, *tables.disabled(row, flag),
+            zone = zoned.get(row.name, tables.ZONE)
+            found.append(ComputeService(row.number + 2, flag.service_id, "nova-compute", row.name, zone, *tables.disabled(row, flag),
                                         flag.forced_down, _up(row, flags), row.last_seen))  # fmt: skip
     return found
 
@@ -118,6 +119,7 @@ def delete_service(caller: Caller, service_id: str) -> None:
             raise Conflict("Unable to delete compute service that is hosting instances. Migrate or delete the instances first.")
         if found.up:
             raise Conflict(f"Host {found.host} still reports: stop its node agent first.")
+        tx.delete(tables.aggregate_hosts, host=found.host)
         tx.delete(compute_hosts, host=found.host)
         journal.changed(tx, "compute_service", found.id, "delete")
 
