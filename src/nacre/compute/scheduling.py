@@ -76,8 +76,9 @@ def _seen(offers: Sequence[placement.Candidate], rows: Sequence[db.Row], flags: 
         if row is None or flag is None:
             continue
         free = {name: float(i.capacity - offer.usages.get(name, 0)) for name, i in offer.inventories.items()}
-        found.append(plan.Host(row.name, offer.provider_id, offer.generation, nodes.alive(row) and not flag.forced_down,
-                               *tables.disabled(row, flag), zones.get(row.name, tables.ZONE), offer.missing, free, row.seen, offer.holders))  # fmt: skip
+        zone, alive = zones.get(row.name, tables.ZONE), nodes.alive(row) and not flag.forced_down
+        found.append(plan.Host(row.name, offer.provider_id, offer.generation, alive, *tables.disabled(row, flag), zone, offer.missing, free,
+                               row.seen, offer.holders))  # fmt: skip
     return found
 
 

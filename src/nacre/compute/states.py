@@ -73,6 +73,9 @@ VERBS = {
         Verb("update_instance_metadata", KEPT, None),
         Verb("delete_instance_metadata", KEPT, None),
         Verb("add_security_group", (*HELD, ERROR), None),
+        Verb("restore", ()),
+        Verb("inject_network_info", HELD),
+        Verb("reset_network", HELD),
         Verb("get_console", (ACTIVE, PAUSED, RESCUED, RESIZED), None, (None, *_REBOOTS)),
     )
 }

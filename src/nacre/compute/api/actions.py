@@ -35,6 +35,20 @@ def unlock(call: Call) -> None:
     servers.unlock(call.caller, call.path["id"])
 
 
+def restore(call: Call) -> None:
+    """A server that is deleted is gone at once, so there is never one to restore."""
+    servers.check(call.caller, call.path["id"], "restore")
+
+
+def network_again(method: str) -> Callable[[Call], None]:
+    """inject_network_info, reset_network: a guest asks for it itself, and its wires are kept true anyway."""
+
+    def act(call: Call) -> None:
+        servers.check(call.caller, call.path["id"], method)
+
+    return act
+
+
 def reset_state(call: Call) -> None:
     servers.reset_state(call.caller, call.path["id"], call.body.state)
 

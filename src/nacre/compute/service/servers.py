@@ -231,6 +231,14 @@ def begin(caller: Caller, server_id: str, method: str, task: str, args: Mapping[
         journal.changed(tx, "server", row.id, method, ("task_state",))
 
 
+def check(caller: Caller, server_id: str, method: str) -> None:
+    """Whether the verb `method`, which changes nothing, may be done now. Raises Conflict."""
+    with caller.read() as conn:
+        row = visible(conn, caller, server_id)
+    check_lock(caller, row)
+    states.check(row.id, method, row.vm_state, row.task_state)
+
+
 def lock(caller: Caller, server_id: str, reason: str | None) -> None:
     with caller.write() as tx:
         row = visible(tx, caller, server_id, lock=True)
