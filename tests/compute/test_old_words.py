@@ -134,6 +134,30 @@ def test_actions_that_do_nothing(http: httpx.Client, image: Any, flavor: Any) ->
         assert http.post(f"{V}/servers/{made}/action", json={action: None}).status_code == status
 
 
+def test_diagnostics(http: httpx.Client, demo: httpx.Client, image: Any, flavor: Any) -> None:
+    body = {"name": "measured", "imageRef": image.id, "flavorRef": flavor.id, "networks": "none"}
+    made = http.post(f"{V}/servers", json={"server": body}, headers={"openstack-api-version": "compute 2.37"}).json()["server"]["id"]
+    while http.get(f"{V}/servers/{made}").json()["server"]["status"] != "ACTIVE":
+        pass
+    old = http.get(f"{V}/servers/{made}/diagnostics").json()
+    assert old.items() >= {"cpu0_time": 0, "memory": 65536, "vda_read": 0, "vda_write_req": 0}.items()
+    new = http.get(f"{V}/servers/{made}/diagnostics", headers={"openstack-api-version": "compute 2.48"}).json()
+    assert (new["state"], new["driver"], new["num_cpus"], new["num_nics"], new["num_disks"]) == ("running", "libvirt", 1, 0, 1)
+    assert new["memory_details"] == {"maximum": 64, "used": 64} and new["uptime"] >= 0
+    assert demo.get(f"{V}/servers/{made}/diagnostics").status_code == 404
+    http.post(f"{V}/servers/{made}/action", json={"os-stop": None})
+    while http.get(f"{V}/servers/{made}").json()["server"]["status"] != "SHUTOFF":
+        pass
+    assert http.get(f"{V}/servers/{made}/diagnostics").status_code == 409
+
+    path, nobody = f"{V}/os-server-external-events", "00000000-0000-4000-8000-000000000000"
+    known, unknown = ({"name": "network-changed", "server_uuid": server} for server in (made, nobody))
+    for events, status in (([known], 200), ([known, unknown], 207), ([unknown], 404), ([{**known, "name": "power-update"}], 400), ([], 400)):
+        assert http.post(path, json={"events": events}).status_code == status
+    assert http.post(path, json={"events": [known]}).json() == {"events": [{**known, "status": "completed", "code": 200}]}
+    assert demo.post(path, json={"events": [known]}).status_code == 403
+
+
 def test_a_certificate_is_made(http: httpx.Client) -> None:
     made = http.post(f"{V}/os-keypairs", json={"keypair": {"name": "windows", "type": "x509"}}, headers={"openstack-api-version": "compute 2.2"})
     pair = made.json()["keypair"]

@@ -6,6 +6,7 @@ from nacre.compute.api import (
     actions,
     admin,
     aggregates,
+    events,
     flavors,
     groups,
     history,
@@ -21,6 +22,7 @@ from nacre.compute.api import (
     versions,
 )
 from nacre.compute.bodies import aggregates as aggregate_bodies
+from nacre.compute.bodies import events as event_bodies
 from nacre.compute.bodies import flavors as flavor_bodies
 from nacre.compute.bodies import groups as group_bodies
 from nacre.compute.bodies import keypairs as keypair_bodies
@@ -117,7 +119,9 @@ ROUTES = (
     _get("/servers/{id}/os-volume_attachments", servers.volume_attachments, "os-volumes-attachments:index"),
     _get("/servers/{id}/os-instance-actions", history.index, "os-instance-actions:list"),
     _get("/servers/{id}/os-instance-actions/{request}", history.show, "os-instance-actions:show"),
+    _get("/servers/{id}/diagnostics", actions.diagnostics, "os-server-diagnostics"),
     _get("/servers/{id}/explanation", history.explanation, "servers:explain"),
+    Route("POST", f"{_V}/os-server-external-events", events.create, f"{_P}os-server-external-events:create", body=event_bodies.CREATE, status=200),
     # server groups
     _get("/os-server-groups", groups.index, "os-server-groups:index"),
     _get("/os-server-groups/{id}", groups.show, "os-server-groups:show"),

@@ -28,6 +28,8 @@ RULES: dict[str, str] = {
     "compute:servers:create:requested_destination": _ADMIN,
     **_many("", _ADMIN, "os-extended-server-attributes", "os-lock-server:unlock:unlock_override"),
     **_many("os-admin-actions:", _ADMIN, "reset_state", "inject_network_info", "reset_network"),
+    "os_compute_api:os-server-diagnostics": _ADMIN,
+    "os_compute_api:os-server-external-events:create": "rule:service_or_admin",
     **_many("os-hosts:", _ADMIN, "list", "show", "update", "start", "shutdown", "reboot"),
     **_many("os-quota-class-sets:", _ADMIN, "show", "update"),
     **_many("os-instance-usage-audit-log:", _ADMIN, "list", "show"),

@@ -9,7 +9,7 @@ generation either way.
 import base64
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -229,6 +229,14 @@ def begin(caller: Caller, server_id: str, method: str, task: str, args: Mapping[
         task_id = tasks.start(tx, task, f"server:{row.id}", {"server_id": row.id, "before": row.vm_state, **(args or {})})
         tables.move(tx, row, row.vm_state, verb.during, task_id=task_id)
         journal.changed(tx, "server", row.id, method, ("task_state",))
+
+
+def hosts_of(caller: Caller, server_ids: Collection[str]) -> dict[str, str | None]:
+    """server -> its host, of those that there are."""
+    caller.require({})
+    with caller.read() as conn:
+        query = sa.select(servers.c.id, servers.c.host).where(servers.c.id.in_(sorted(server_ids)), servers.c.deleted_at.is_(None))
+        return {row.id: row.host for row in conn.execute(query)}
 
 
 def check(caller: Caller, server_id: str, method: str) -> None:
