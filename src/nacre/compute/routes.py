@@ -12,6 +12,7 @@ from nacre.compute.api import (
     history,
     keypairs,
     life,
+    migrations,
     old_addresses,
     old_groups,
     old_hosts,
@@ -71,6 +72,7 @@ ROUTES = (
     _action("suspend", actions.power("suspend"), "os-suspend-server:suspend"),
     _action("resume", actions.power("resume"), "os-suspend-server:resume"),
     _action("createImage", life.create_image, "servers:create_image", life_bodies.CREATE_IMAGE),
+    _action("createBackup", life.create_backup, "os-create-backup", life_bodies.CREATE_BACKUP),
     _action("rebuild", life.rebuild, "servers:rebuild", life_bodies.REBUILD),
     _action("resize", life.resize, "servers:resize", life_bodies.RESIZE),
     _action("confirmResize", life.confirm_resize, "servers:confirm_resize", status=204),
@@ -122,6 +124,8 @@ ROUTES = (
     _get("/servers/{id}/diagnostics", actions.diagnostics, "os-server-diagnostics"),
     _get("/servers/{id}/explanation", history.explanation, "servers:explain"),
     Route("POST", f"{_V}/os-server-external-events", events.create, f"{_P}os-server-external-events:create", body=event_bodies.CREATE, status=200),
+    _get("/os-migrations", migrations.index, "os-migrations:index"),
+    _get("/servers/{id}/migrations", migrations.of_server, "servers:migrations:index", (2, 23)),
     # server groups
     _get("/os-server-groups", groups.index, "os-server-groups:index"),
     _get("/os-server-groups/{id}", groups.show, "os-server-groups:show"),
@@ -235,5 +239,5 @@ def render_error(error: Error, request_id: str) -> dict[str, Any]:
 SERVICE = Service(
     name="compute", type="compute", title="nova", prefix="/compute", endpoint="/v2.1", routes=ROUTES, rules=RULES, render_error=render_error,
     microversions=versions.MICROVERSIONS, aliases={"v2": "v2.1"}, request_id_header="x-compute-request-id",
-    forbidden="Policy doesn't allow {rule} to be performed.",
+    forbidden="Policy doesn't allow {rule} to be performed.", strict=True,
 )  # fmt: skip

@@ -149,6 +149,20 @@ compute_hosts = sa.Table(
     sa.Column("reports", sa.Integer, nullable=False),        # reports: how many have told which guests it sees
     sa.Column("offered", db.Json, nullable=False),           # loop: the inventories that placement was told
 )  # fmt: skip
+server_migrations = sa.Table(
+    "server_migrations", db.metadata,
+    sa.Column("number", _big, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("server_id", sa.String(36), nullable=False, index=True),
+    sa.Column("project_id", sa.String(64), nullable=False),
+    sa.Column("user_id", sa.String(64)),                     # who asked
+    sa.Column("kind", sa.String(16), nullable=False),        # resize
+    sa.Column("status", sa.String(16), nullable=False),      # the verb, then the tasks resize, confirm, revert
+    sa.Column("source", sa.String(255), nullable=False),
+    sa.Column("target", sa.String(255), nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime),
+)  # fmt: skip
 aggregates = sa.Table(
     "aggregates", db.metadata,
     sa.Column("number", _big, primary_key=True, autoincrement=True),
@@ -277,3 +291,8 @@ def zones(conn: db.Conn, names: Collection[str] | None = None) -> Mapping[str, s
     """host (of `names`) -> the availability zone that an aggregate puts it in; those not named are in ZONE."""
     rows = _ZONES.rows(conn) if names is None else _SOME_ZONES.rows(conn, names=list(names))
     return {row.host: row.zone for row in rows}
+
+
+def migrated(tx: db.Tx, server_id: str, before: str, after: str) -> None:
+    """What became of the server's migration that was `before`."""
+    tx.update(server_migrations, {"server_id": server_id, "status": before}, status=after, updated_at=tx.now)

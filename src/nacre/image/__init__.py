@@ -12,8 +12,8 @@ from nacre.image.service import old_images
 from nacre.image.service.data import register
 from nacre.image.service.snapshots import begin as begin_snapshot
 from nacre.image.service.snapshots import discard as discard_snapshot
-from nacre.image.service.snapshots import from_node
+from nacre.image.service.snapshots import from_node, keep_newest
 from nacre.image.tables import by_id
 
-__all__ = ["Image", "begin_snapshot", "by_id", "compared", "discard_snapshot", "for_node", "from_node", "known", "old_images", "register",
-           "restored", "visible", "with_data"]  # fmt: skip
+__all__ = ["Image", "begin_snapshot", "by_id", "compared", "discard_snapshot", "for_node", "from_node", "keep_newest", "known", "old_images",
+           "register", "restored", "visible", "with_data"]  # fmt: skip
