@@ -188,7 +188,7 @@ def _key(tx: db.Tx, caller: Caller, name: str | None) -> dict[str, str] | None:
 
 
 def _check_place(tx: db.Tx, order: Order) -> None:
-    if order.zone not in (None, tables.ZONE, *tables.zones(tx).values()):
+    if order.zone not in (None, tables.ZONE) and order.zone not in tables.zones(tx).values():
         raise BadRequest("The requested availability zone is not available")
     if order.host is not None and nodes.host_named(tx, order.host) is None:
         raise BadRequest(f"Compute host {order.host} could not be found.")
