@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from endpoint import CLONE, Credentials, Endpoint, Own, Trouble, own
@@ -32,7 +33,6 @@ COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "cpu_ms")
 
 def main(arguments: Sequence[str]) -> int:
     given = _arguments(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a throwaway cloud is wiped however this ends
     unknown = [name for name in given.scenario if name not in SCENARIOS]
     if unknown:
         raise Trouble(f"There is no scenario {unknown[0]}: there are {', '.join(SCENARIOS)}.")
@@ -135,16 +135,28 @@ def machine() -> dict[str, Any]:
             "kernel": platform.release(), "python": platform.python_version(), "commit": commit.stdout.strip()}  # fmt: skip
 
 
-if sys.argv[1:2] == ["crash"]:
-    import crash
+class Ended(SystemExit):
+    """A signal asked for the end; the way out, which wipes a throwaway cloud, is the same as after the last measurement."""
 
-    crash.run_as_verb(sys.argv[2:])
-    sys.exit(0)
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
+    raise Ended(f"nacre: ended by {signal.Signals(number).name}; no throwaway cloud is left.")
+
+
+def _verb(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["crash"]:
+        import crash
+
+        return crash.main(arguments[1:])
+    return main(arguments)
+
+
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, _end)
 try:
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_verb(sys.argv[1:]))
 except (Trouble, Unreachable) as trouble:
     sys.stdout.flush()
-    print(f"nacre: {trouble}", file=sys.stderr)
-    sys.exit(1)
-except KeyboardInterrupt:
-    sys.exit(130)
+    sys.exit(f"nacre: {trouble}")

@@ -15,7 +15,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -257,10 +256,3 @@ def main(arguments: Sequence[str]) -> int:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
-
-
-def run_as_verb(arguments: Sequence[str]) -> None:
-    try:
-        sys.exit(main(arguments))
-    except Trouble as trouble:
-        sys.exit(f"nacre: {trouble}")

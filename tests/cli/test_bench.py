@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,16 @@ def test_what_cannot_be_is_one_sentence(running: Running, words: tuple[str, ...]
 def test_nobody_there_is_one_sentence(url: str) -> None:
     done = bench("validate", "--against", url, OS_USERNAME="admin", OS_PASSWORD="x")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("nacre: "), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ended_by_a_signal_is_one_sentence(running: Running, number: signal.Signals) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OS_")} | {"OS_USERNAME": "admin", "OS_PASSWORD": "secret"}
+    command = [sys.executable, "-I", "-B", str(PROGRAM), "bench", "validate", "--seconds", "60", "--against", f"{running.url}/identity/v3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        while "errors" not in process.stdout.readline():
+            pass
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (1, f"nacre: ended by {number.name}; no throwaway cloud is left.\n")

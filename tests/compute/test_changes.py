@@ -73,6 +73,41 @@ def test_snapshot(world: World) -> None:
     harness.every_call_refused(world.stage, begin, check, ("upload_image",))
 
 
+def test_backups_rotate(world: World) -> None:
+    made = active(world)
+    shots = []
+    for name in ("one", "two", "three"):
+        shots.append(life.backup(world.caller("os-create-backup"), made, life.Backup(name, "daily", 2), {}))
+        assert world.row(made).task_state == "image_backup"
+        harness.settle(world.stage)
+        assert (world.row(made).vm_state, world.row(made).task_state) == (states.ACTIVE, None)
+    shots.append(life.backup(world.caller("os-create-backup"), made, life.Backup("other", "weekly", 1), {}))
+    harness.settle(world.stage)
+    with world.cloud.db.read() as conn:
+        found = [image_tables.by_id(conn, image_id) for image_id in shots]
+    assert [image.name if image is not None and image.status == "active" else None for image in found] == [None, "two", "three", "other"]
+    assert found[1] is not None and found[1].properties.items() >= {"image_type": "backup", "backup_type": "daily", "instance_uuid": made}.items()
+
+
+def test_backup_at_every_step(world: World) -> None:
+    asked: dict[str, str] = {}
+
+    def begin() -> str:
+        made = active(world)
+        asked[made] = life.backup(world.caller("os-create-backup"), made, life.Backup("shot", "daily", 0), {})
+        return made
+
+    def check(server_id: str, well: bool) -> None:
+        assert (world.row(server_id).vm_state, world.row(server_id).task_state) == (states.ACTIVE, None)
+        with world.cloud.db.read() as conn:
+            image = image_tables.by_id(conn, asked[server_id])
+        assert image is None or image.status in (("deleted",) if well else ("deleted", "active"))
+
+    assert harness.killed_at_every_boundary(world.stage, begin, check) >= 4
+    harness.every_step_repeated(world.stage, begin, check)
+    harness.every_step_failed(world.stage, begin, check)
+
+
 def test_rebuild(world: World) -> None:
     def begin() -> str:
         made = active(world)

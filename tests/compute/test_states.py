@@ -30,9 +30,9 @@ def test_every_verb_begins_in_a_state_of_the_table(pair: tuple[str, str | None],
 def test_no_path_leaves_the_table(events: list[tuple[str, str, str]]) -> None:
     vm, task = states.ACTIVE, None
     ends = {"start": states.ACTIVE, "stop": states.STOPPED, "reboot": states.ACTIVE, "reboot_hard": states.ACTIVE, "pause": states.PAUSED,
-            "unpause": states.ACTIVE, "suspend": states.SUSPENDED, "resume": states.ACTIVE, "snapshot": states.ACTIVE, "rebuild": states.ACTIVE,
-            "resize": states.RESIZED, "confirm_resize": states.ACTIVE, "revert_resize": states.ACTIVE, "rescue": states.RESCUED,
-            "unrescue": states.ACTIVE, "delete": states.DELETED}  # fmt: skip
+            "unpause": states.ACTIVE, "suspend": states.SUSPENDED, "resume": states.ACTIVE, "snapshot": states.ACTIVE, "backup": states.ACTIVE,
+            "rebuild": states.ACTIVE, "resize": states.RESIZED, "confirm_resize": states.ACTIVE, "revert_resize": states.ACTIVE,
+            "rescue": states.RESCUED, "unrescue": states.ACTIVE, "delete": states.DELETED}  # fmt: skip
     for method, what, power in events:
         if what == "seen" and task is None:
             vm = states.reconciled(vm, power)

@@ -417,3 +417,23 @@ def test_one_address_asked_for_at_once_is_given_once(demo: Http) -> None:
     body = {"port": {"network_id": network["id"], "fixed_ips": [{"ip_address": "172.16.10.77"}]}}
     answers = at_once(6, lambda _: demo.post(f"{V2}/ports", json=body))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5
+
+
+def test_an_external_network_takes_its_floating_ips_along_unless_one_leads_somewhere(admin: Http, demo: Http) -> None:
+    beyond = net(admin, **{"router:external": True})
+    outer, network = sub(admin, beyond, "198.51.100.0/24", enable_dhcp=False), net(demo)
+    subnet = sub(demo, network, "172.16.12.0/24")
+    router = post(demo, "routers", "router", external_gateway_info={"network_id": beyond["id"]})
+    assert demo.put(f"{V2}/routers/{router['id']}/add_router_interface", json={"subnet_id": subnet["id"]}).status_code == 200
+    port = post(demo, "ports", "port", network_id=network["id"])
+    idle, used = (post(demo, "floatingips", "floatingip", floating_network_id=beyond["id"], **body) for body in ({}, {"port_id": port["id"]}))
+    refused(admin.delete(f"{V2}/networks/{beyond['id']}"), 409, "NetworkInUse")
+    assert demo.get(f"{V2}/floatingips/{idle['id']}").status_code == 200
+    assert demo.put(f"{V2}/floatingips/{used['id']}", json={"floatingip": {"port_id": None}}).status_code == 200
+    refused(admin.delete(f"{V2}/networks/{beyond['id']}"), 409, "NetworkInUse")  # the router's way out
+    assert demo.put(f"{V2}/routers/{router['id']}", json={"router": {"external_gateway_info": {}}}).status_code == 200
+    assert admin.delete(f"{V2}/networks/{beyond['id']}").status_code == 204
+    for kind, gone in (("floatingips", idle), ("floatingips", used), ("subnets", outer)):
+        assert admin.get(f"{V2}/{kind}/{gone['id']}").status_code == 404
+    found = demo.get(f"{V2}/ports", params={"fixed_ips": f"ip_address_substr={port['fixed_ips'][0]['ip_address'][4:]}"}).json()["ports"]
+    assert [each["id"] for each in found] == [port["id"]]

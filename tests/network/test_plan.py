@@ -161,7 +161,7 @@ def test_subnets_that_cannot_be(refuse: Any, kind: str, words: str) -> None:
         ({"direction": "egress", "protocol": 89}, {"protocol": "89"}),
         ({"direction": "ingress", "protocol": "icmp", "port_range_min": 8, "port_range_max": 0}, {"port_range_min": 8, "port_range_max": 0}),
         ({"direction": "ingress", "remote_ip_prefix": "10.1.2.3"}, {"remote_ip_prefix": "10.1.2.3/32"}),
-        ({"direction": "ingress", "remote_ip_prefix": "10.1.2.3/8"}, {"remote_ip_prefix": "10.0.0.0/8"}),
+        ({"direction": "ingress", "remote_ip_prefix": "10.1.2.3/8"}, {"remote_ip_prefix": "10.1.2.3/8"}),
     ],
 )  # fmt: skip
 def test_rules_in_their_usual_spelling(asked: dict[str, Any], columns: dict[str, Any]) -> None:

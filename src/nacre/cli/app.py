@@ -278,7 +278,7 @@ def bench(context: typer.Context) -> None:
     """Measure:  nacre bench [SCENARIO...] [--quick] [--against URL] [--json FILE]"""
     from nacre.cli import bench as verb
 
-    sys.exit(verb.run(context.args))
+    verb.run(context.args)
 
 
 def _clients() -> Path:

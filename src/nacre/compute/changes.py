@@ -58,9 +58,22 @@ def _no_image(tx: db.Tx, run: Run, error: Exception) -> None:
 
 @task("compute.snapshot_server", failed=_no_image)
 def snapshot(run: Run) -> None:
+    _upload(run)
+    run.last("finish", lambda tx: finish(tx, run, run.args["before"], None))
+
+
+def _upload(run: Run) -> None:
     row, host, _ = _now(run)
     power = {states.ACTIVE: "running", states.PAUSED: "paused", states.SUSPENDED: "suspended"}.get(run.args["before"], "shutdown")
     run.node("upload_image", host, _call("upload_image", row.id, UPLOAD_SECONDS, image_id=run.args["image_id"], power=power))
+
+
+@task("compute.backup_server", failed=_no_image)
+def backup(run: Run) -> None:
+    """A snapshot after which the oldest of its kind go."""
+    _upload(run)
+    alike = {"image_type": "backup", "backup_type": run.args["backup_type"], "instance_uuid": run.args["server_id"]}
+    run.here("rotate", lambda tx: images.keep_newest(tx, run.args["project_id"], alike, run.args["rotation"]))
     run.last("finish", lambda tx: finish(tx, run, run.args["before"], None))
 
 
@@ -119,7 +132,17 @@ def _hold(tx: db.Tx, row: db.Row, flavor: Mapping[str, Any]) -> None:
     placement.claim(tx, row.id, host.provider_id, host.generation, wanted, project_id=row.project_id, user_id=row.user_id)
 
 
-@task("compute.resize_server", failed=as_before)
+def _not_resized(tx: db.Tx, run: Run, error: Exception) -> None:
+    tables.migrated(tx, run.args["server_id"], "migrating", "error")
+    as_before(tx, run, error)
+
+
+def _finished(tx: db.Tx, run: Run, done: Mapping[str, Any] | None) -> None:
+    tables.migrated(tx, run.args["server_id"], "migrating", "finished")
+    finish(tx, run, states.RESIZED, done)
+
+
+@task("compute.resize_server", failed=_not_resized)
 def resize(run: Run) -> None:
     flavor, power = run.args["flavor"], _power_of(run.args["before"])
     kept = run.here("claim", lambda tx: _claim(tx, run, flavor), undo=lambda tx, kept: _unclaim(tx, run, kept["flavor"]))
@@ -129,7 +152,7 @@ def resize(run: Run) -> None:
     run.node("absent_backup", host, _call("absent_backup", row.id))
     run.node("ensure_backup", host, _call("ensure_backup", row.id, GUEST_SECONDS), undo=_call("restore_backup", row.id, UNDO_SECONDS))
     done = run.node("ensure_server", host, _start(new, power), undo=_call("ensure_power", row.id, UNDO_SECONDS, power="shutdown", hard=True))
-    run.last("finish", lambda tx: finish(tx, run, states.RESIZED, done))
+    run.last("finish", lambda tx: _finished(tx, run, done))
 
 
 @task("compute.confirm_resize", failed=as_before)
@@ -143,6 +166,7 @@ def _confirmed(tx: db.Tx, run: Run) -> None:
     row = tables.locked(tx, run.args["server_id"])
     if row is not None and row.host is not None:
         _hold(tx, row, row.flavor)
+        tables.migrated(tx, row.id, "finished", "confirmed")
         before = (row.resized_from or {}).get("before", states.ACTIVE)
         finish(tx, run, before, None, resized_from=None)
 
@@ -155,7 +179,12 @@ def revert_resize(run: Run) -> None:
     run.node("restore_backup", host, _call("restore_backup", row.id))
     run.here("unclaim", lambda tx: _unclaim(tx, run, kept["flavor"]))
     done = run.node("ensure_server", host, _start(old, _power_of(kept["before"])))
-    run.last("finish", lambda tx: finish(tx, run, kept["before"], done))
+    run.last("finish", lambda tx: _reverted(tx, run, done))
+
+
+def _reverted(tx: db.Tx, run: Run, done: Mapping[str, Any] | None) -> None:
+    tables.migrated(tx, run.args["server_id"], "finished", "reverted")
+    finish(tx, run, run.args["resized_from"]["before"], done)
 
 
 # rescue

@@ -18,7 +18,7 @@ from nacre.core import tasks as durable
 from nacre.core.tasks import StepFailed
 
 _WHOLE = ("powering-on", "powering-off", "pausing", "unpausing", "suspending", "resuming", "rebooting", "rebooting_hard", "image_snapshot",
-          "deleting")  # fmt: skip
+          "image_backup", "deleting")  # fmt: skip
 _HAVE_DISKS = (*states.KEPT, states.RESCUED, states.RESIZED)
 
 

@@ -2,7 +2,28 @@
 
 from typing import Any
 
-from nacre.compute.api import actions, admin, flavors, groups, history, keypairs, life, old_groups, quotas, servers, usage, versions
+from nacre.compute.api import (
+    actions,
+    admin,
+    aggregates,
+    events,
+    flavors,
+    groups,
+    history,
+    keypairs,
+    life,
+    migrations,
+    old_addresses,
+    old_groups,
+    old_hosts,
+    old_images,
+    quotas,
+    servers,
+    usage,
+    versions,
+)
+from nacre.compute.bodies import aggregates as aggregate_bodies
+from nacre.compute.bodies import events as event_bodies
 from nacre.compute.bodies import flavors as flavor_bodies
 from nacre.compute.bodies import groups as group_bodies
 from nacre.compute.bodies import keypairs as keypair_bodies
@@ -17,7 +38,8 @@ from nacre.core.versions import ALWAYS, Body, Version
 
 _V = "/v2.1"
 _SERVER, _FLAVOR = f"{_V}/servers/{{id}}", f"{_V}/flavors/{{id}}"
-_GROUPS, _OLD = f"{_V}/os-security-groups", (2, 35)
+_AGGREGATE, _IMAGE = f"{_V}/os-aggregates/{{id}}", f"{_V}/images/{{id}}"
+_GROUPS, _OLD, _OLD_HOSTS = f"{_V}/os-security-groups", (2, 35), (2, 42)
 _P = "os_compute_api:"
 
 
@@ -50,6 +72,7 @@ ROUTES = (
     _action("suspend", actions.power("suspend"), "os-suspend-server:suspend"),
     _action("resume", actions.power("resume"), "os-suspend-server:resume"),
     _action("createImage", life.create_image, "servers:create_image", life_bodies.CREATE_IMAGE),
+    _action("createBackup", life.create_backup, "os-create-backup", life_bodies.CREATE_BACKUP),
     _action("rebuild", life.rebuild, "servers:rebuild", life_bodies.REBUILD),
     _action("resize", life.resize, "servers:resize", life_bodies.RESIZE),
     _action("confirmResize", life.confirm_resize, "servers:confirm_resize", status=204),
@@ -59,6 +82,9 @@ ROUTES = (
     _action("lock", actions.lock, "os-lock-server:lock"),
     _action("unlock", actions.unlock, "os-lock-server:unlock"),
     _action("forceDelete", actions.force_delete, "os-deferred-delete:force"),
+    _action("restore", actions.restore, "os-deferred-delete:restore"),
+    _action("injectNetworkInfo", actions.network_again("inject_network_info"), "os-admin-actions:inject_network_info"),
+    _action("resetNetwork", actions.network_again("reset_network"), "os-admin-actions:reset_network"),
     _action("os-resetState", actions.reset_state, "os-admin-actions:reset_state", bodies.RESET_STATE),
     _action("addSecurityGroup", actions.add_security_group, "os-security-groups:add", bodies.ADD_GROUP),
     _action("removeSecurityGroup", actions.remove_security_group, "os-security-groups:remove", bodies.REMOVE_GROUP),
@@ -95,7 +121,11 @@ ROUTES = (
     _get("/servers/{id}/os-volume_attachments", servers.volume_attachments, "os-volumes-attachments:index"),
     _get("/servers/{id}/os-instance-actions", history.index, "os-instance-actions:list"),
     _get("/servers/{id}/os-instance-actions/{request}", history.show, "os-instance-actions:show"),
+    _get("/servers/{id}/diagnostics", actions.diagnostics, "os-server-diagnostics"),
     _get("/servers/{id}/explanation", history.explanation, "servers:explain"),
+    Route("POST", f"{_V}/os-server-external-events", events.create, f"{_P}os-server-external-events:create", body=event_bodies.CREATE, status=200),
+    _get("/os-migrations", migrations.index, "os-migrations:index"),
+    _get("/servers/{id}/migrations", migrations.of_server, "servers:migrations:index", (2, 23)),
     # server groups
     _get("/os-server-groups", groups.index, "os-server-groups:index"),
     _get("/os-server-groups/{id}", groups.show, "os-server-groups:show"),
@@ -109,6 +139,26 @@ ROUTES = (
     Route("DELETE", f"{_GROUPS}/{{id}}", old_groups.delete, f"{_P}os-security-groups:delete", status=202, until=_OLD),
     Route("POST", f"{_V}/os-security-group-rules", old_groups.create_rule, f"{_P}os-security-groups:rule:create", old_group_bodies.RULE, until=_OLD),
     Route("DELETE", f"{_V}/os-security-group-rules/{{id}}", old_groups.delete_rule, f"{_P}os-security-groups:rule:delete", status=202, until=_OLD),
+    # networks, floating IPs and images in compute's words
+    _get("/os-networks", old_addresses.networks, "os-networks:list", until=_OLD),
+    _get("/os-networks/{id}", old_addresses.network, "os-networks:show", until=_OLD),
+    _get("/os-tenant-networks", old_addresses.tenant_networks, "os-tenant-networks:list", until=_OLD),
+    _get("/os-tenant-networks/{id}", old_addresses.tenant_network, "os-tenant-networks:show", until=_OLD),
+    _get("/os-floating-ip-pools", old_addresses.pools, "os-floating-ip-pools", until=_OLD),
+    _get("/os-floating-ips", old_addresses.floating_ips, "os-floating-ips:list", until=_OLD),
+    _get("/os-floating-ips/{id}", old_addresses.floating_ip, "os-floating-ips:show", until=_OLD),
+    Route("POST", f"{_V}/os-floating-ips", old_addresses.create_floating_ip, f"{_P}os-floating-ips:create", body=ANYTHING, until=_OLD),
+    Route("DELETE", f"{_V}/os-floating-ips/{{id}}", old_addresses.delete_floating_ip, f"{_P}os-floating-ips:delete", status=202, until=_OLD),
+    _get("/images", old_images.index, "images", until=_OLD),
+    _get("/images/detail", old_images.detail, "images", until=_OLD),
+    _get("/images/{id}", old_images.show, "images", until=_OLD),
+    Route("DELETE", _IMAGE, old_images.delete, f"{_P}images", status=204, until=_OLD),
+    _get("/images/{id}/metadata", old_images.metadata, "images", until=(2, 38)),
+    _get("/images/{id}/metadata/{key}", old_images.metadatum, "images", until=(2, 38)),
+    Route("POST", f"{_IMAGE}/metadata", old_images.add_metadata, f"{_P}images", body=bodies.METADATA, until=(2, 38)),
+    Route("PUT", f"{_IMAGE}/metadata", old_images.replace_metadata, f"{_P}images", body=bodies.METADATA, until=(2, 38)),
+    Route("PUT", f"{_IMAGE}/metadata/{{key}}", old_images.set_metadatum, f"{_P}images", body=bodies.META_ITEM, until=(2, 38)),
+    Route("DELETE", f"{_IMAGE}/metadata/{{key}}", old_images.delete_metadatum, f"{_P}images", status=204, until=(2, 38)),
     # flavors
     _get("/flavors", flavors.index, "flavors"),
     _get("/flavors/detail", flavors.detail, "flavors"),
@@ -139,9 +189,19 @@ ROUTES = (
     _get("/os-quota-sets/{project}/detail", quotas.detail, "os-quota-sets:detail"),
     Route("PUT", f"{_V}/os-quota-sets/{{project}}", quotas.update, f"{_P}os-quota-sets:update", body=ANYTHING),
     Route("DELETE", f"{_V}/os-quota-sets/{{project}}", quotas.reset, f"{_P}os-quota-sets:delete", status=202),
+    _get("/os-quota-class-sets/{id}", quotas.show_class, "os-quota-class-sets:show"),
+    Route("PUT", f"{_V}/os-quota-class-sets/{{id}}", quotas.update_class, f"{_P}os-quota-class-sets:update", body=ANYTHING),
+    _get("/os-instance_usage_audit_log", usage.audit, "os-instance-usage-audit-log:list"),
+    _get("/os-instance_usage_audit_log/{before}", usage.audit_before, "os-instance-usage-audit-log:show"),
     _get("/os-simple-tenant-usage", usage.index, "os-simple-tenant-usage:list"),
     _get("/os-simple-tenant-usage/{project}", usage.show, "os-simple-tenant-usage:show"),
     # hosts
+    _get("/os-hosts", old_hosts.index, "os-hosts:list", until=_OLD_HOSTS),
+    _get("/os-hosts/{name}", old_hosts.show, "os-hosts:show", until=_OLD_HOSTS),
+    Route("PUT", f"{_V}/os-hosts/{{name}}", old_hosts.update, f"{_P}os-hosts:update", body=ANYTHING, until=_OLD_HOSTS),
+    _get("/os-hosts/{name}/startup", old_hosts.power, "os-hosts:start", until=_OLD_HOSTS),
+    _get("/os-hosts/{name}/shutdown", old_hosts.power, "os-hosts:shutdown", until=_OLD_HOSTS),
+    _get("/os-hosts/{name}/reboot", old_hosts.power, "os-hosts:reboot", until=_OLD_HOSTS),
     _get("/os-services", admin.services, "os-services:list"),
     Route("PUT", f"{_V}/os-services/{{id}}", admin.update_service, f"{_P}os-services:update", body=ANYTHING, since=(2, 53)),
     Route("PUT", f"{_V}/os-services/{{verb}}", admin.old_update_service, f"{_P}os-services:update", body=ANYTHING, until=(2, 52)),
@@ -153,7 +213,16 @@ ROUTES = (
     _get("/os-hypervisors/{id}/uptime", admin.uptime, "os-hypervisors:uptime", until=(2, 87)),
     _get("/os-hypervisors/{id}/search", admin.search, "os-hypervisors:search", until=(2, 52)),
     _get("/os-hypervisors/{id}/servers", admin.servers_on, "os-hypervisors:servers", until=(2, 52)),
-    _get("/os-aggregates", admin.aggregates, "os-aggregates:index"),
+    _get("/os-aggregates", aggregates.index, "os-aggregates:index"),
+    _get("/os-aggregates/{id}", aggregates.show, "os-aggregates:show"),
+    Route("POST", f"{_V}/os-aggregates", aggregates.create, f"{_P}os-aggregates:create", body=aggregate_bodies.CREATE),
+    Route("PUT", _AGGREGATE, aggregates.update, f"{_P}os-aggregates:update", body=aggregate_bodies.UPDATE),
+    Route("DELETE", _AGGREGATE, aggregates.delete, f"{_P}os-aggregates:delete"),
+    Route("POST", f"{_AGGREGATE}/action", aggregates.add_host, f"{_P}os-aggregates:add_host", body=aggregate_bodies.ADD_HOST, action="add_host"),
+    Route("POST", f"{_AGGREGATE}/action", aggregates.remove_host, f"{_P}os-aggregates:remove_host", body=aggregate_bodies.REMOVE_HOST,
+          action="remove_host"),
+    Route("POST", f"{_AGGREGATE}/action", aggregates.set_metadata, f"{_P}os-aggregates:set_metadata", body=aggregate_bodies.SET_METADATA,
+          action="set_metadata"),
     _get("/os-availability-zone", admin.zones, "os-availability-zone:list"),
     _get("/os-availability-zone/detail", admin.zones_detail, "os-availability-zone:detail"),
 )  # fmt: skip
@@ -170,5 +239,5 @@ def render_error(error: Error, request_id: str) -> dict[str, Any]:
 SERVICE = Service(
     name="compute", type="compute", title="nova", prefix="/compute", endpoint="/v2.1", routes=ROUTES, rules=RULES, render_error=render_error,
     microversions=versions.MICROVERSIONS, aliases={"v2": "v2.1"}, request_id_header="x-compute-request-id",
-    forbidden="Policy doesn't allow {rule} to be performed.",
+    forbidden="Policy doesn't allow {rule} to be performed.", strict=True,
 )  # fmt: skip

@@ -59,15 +59,16 @@ def host_named(conn: db.Conn, name: str, wanted: Mapping[str, int]) -> plan.Host
 
 def hosts(conn: db.Conn, wanted: Mapping[str, int]) -> list[plan.Host]:
     """Every host: for who asks why."""
-    return _seen(placement.candidates(conn, wanted), nodes.all_hosts(conn), tables.disabled_hosts(conn))
+    return _seen(placement.candidates(conn, wanted), nodes.all_hosts(conn), tables.disabled_hosts(conn), tables.zones(conn))
 
 
 def _hosts(conn: db.Conn, offers: Sequence[placement.Candidate]) -> list[plan.Host]:
     rows = nodes.hosts_with(conn, ids=[offer.provider_id for offer in offers])
-    return _seen(offers, rows, tables.disabled_hosts(conn, [row.name for row in rows]))
+    names = [row.name for row in rows]
+    return _seen(offers, rows, tables.disabled_hosts(conn, names), tables.zones(conn, names))
 
 
-def _seen(offers: Sequence[placement.Candidate], rows: Sequence[db.Row], flags: Mapping[str, db.Row]) -> list[plan.Host]:
+def _seen(offers: Sequence[placement.Candidate], rows: Sequence[db.Row], flags: Mapping[str, db.Row], zones: Mapping[str, str]) -> list[plan.Host]:
     there, found = {row.id: row for row in rows}, []
     for offer in offers:
         row = there.get(offer.provider_id)
@@ -75,8 +76,9 @@ def _seen(offers: Sequence[placement.Candidate], rows: Sequence[db.Row], flags: 
         if row is None or flag is None:
             continue
         free = {name: float(i.capacity - offer.usages.get(name, 0)) for name, i in offer.inventories.items()}
-        found.append(plan.Host(row.name, offer.provider_id, offer.generation, nodes.alive(row) and not flag.forced_down,
-                               *tables.disabled(row, flag), tables.ZONE, offer.missing, free, row.seen, offer.holders))  # fmt: skip
+        zone, alive = zones.get(row.name, tables.ZONE), nodes.alive(row) and not flag.forced_down
+        found.append(plan.Host(row.name, offer.provider_id, offer.generation, alive, *tables.disabled(row, flag), zone, offer.missing, free,
+                               row.seen, offer.holders))  # fmt: skip
     return found
 
 

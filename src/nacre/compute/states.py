@@ -14,14 +14,14 @@ from nacre.core.errors import Conflict
 BUILDING, ACTIVE, PAUSED, STOPPED, ERROR, DELETED = "building", "active", "paused", "stopped", "error", "deleted"
 SUSPENDED, RESCUED, RESIZED = "suspended", "rescued", "resized"
 _REBOOTS = ("rebooting", "rebooting_hard")
-_SNAPSHOT, _RESIZES = "image_snapshot", ("resize_prep", "resize_finish")
+_SNAPSHOTS, _RESIZES = ("image_snapshot", "image_backup"), ("resize_prep", "resize_finish")
 
 VALID: dict[str, tuple[str | None, ...]] = {
     BUILDING: ("scheduling", "spawning", "deleting"),
-    ACTIVE: (None, "powering-off", "pausing", "suspending", *_REBOOTS, _SNAPSHOT, "rebuilding", *_RESIZES, "rescuing", "deleting"),
-    PAUSED: (None, "unpausing", "suspending", "rebooting_hard", "powering-off", _SNAPSHOT, "rebuilding", "deleting"),
-    SUSPENDED: (None, "resuming", "rebooting_hard", _SNAPSHOT, "rebuilding", "deleting"),
-    STOPPED: (None, "powering-on", "rebooting_hard", _SNAPSHOT, "rebuilding", *_RESIZES, "rescuing", "deleting"),
+    ACTIVE: (None, "powering-off", "pausing", "suspending", *_REBOOTS, *_SNAPSHOTS, "rebuilding", *_RESIZES, "rescuing", "deleting"),
+    PAUSED: (None, "unpausing", "suspending", "rebooting_hard", "powering-off", *_SNAPSHOTS, "rebuilding", "deleting"),
+    SUSPENDED: (None, "resuming", "rebooting_hard", *_SNAPSHOTS, "rebuilding", "deleting"),
+    STOPPED: (None, "powering-on", "rebooting_hard", *_SNAPSHOTS, "rebuilding", *_RESIZES, "rescuing", "deleting"),
     RESCUED: (None, "unrescuing", "powering-off", "rebooting_hard", "deleting"),
     RESIZED: (None, "resize_reverting", "resize_confirming", "deleting"),
     ERROR: (None, "powering-off", "rebooting_hard", "rebuilding", "rescuing", "deleting"),
@@ -49,6 +49,7 @@ class Verb:
 
 
 _ANY = tuple(VALID)
+_NOT_DELETING = tuple({task for tasks in VALID.values() for task in tasks} - {"deleting"})
 VERBS = {
     verb.method: verb
     for verb in (
@@ -60,7 +61,8 @@ VERBS = {
         Verb("unpause", (PAUSED,), "unpausing"),
         Verb("suspend", (ACTIVE,), "suspending"),
         Verb("resume", (SUSPENDED,), "resuming"),
-        Verb("snapshot", KEPT, _SNAPSHOT),
+        Verb("snapshot", KEPT, "image_snapshot"),
+        Verb("backup", KEPT, "image_backup"),
         Verb("rebuild", (*HELD, ERROR), "rebuilding"),
         Verb("resize", (ACTIVE, STOPPED), "resize_prep"),
         Verb("confirm_resize", (RESIZED,), "resize_confirming"),
@@ -69,10 +71,13 @@ VERBS = {
         Verb("unrescue", (RESCUED,), "unrescuing"),
         Verb("attach_interface", HELD, None),
         Verb("detach_interface", HELD, None),
-        Verb("delete", _ANY, "deleting", tuple({task for tasks in VALID.values() for task in tasks} - {"deleting"})),
+        Verb("delete", _ANY, "deleting", _NOT_DELETING),
         Verb("update_instance_metadata", KEPT, None),
         Verb("delete_instance_metadata", KEPT, None),
-        Verb("add_security_group", (*HELD, ERROR), None),
+        Verb("add_security_group", (*KEPT, RESCUED, RESIZED, ERROR), None, _NOT_DELETING),
+        Verb("restore", ()),
+        Verb("inject_network_info", HELD),
+        Verb("reset_network", HELD),
         Verb("get_console", (ACTIVE, PAUSED, RESCUED, RESIZED), None, (None, *_REBOOTS)),
     )
 }
@@ -102,7 +107,7 @@ def wanted_power(vm_state: str, task_state: str | None) -> str:
     """What a host should keep up over a reboot of its own."""
     if task_state in ("powering-on", "unpausing", "resuming", *_REBOOTS):
         return "running"
-    if task_state not in (None, "pausing", _SNAPSHOT):
+    if task_state not in (None, "pausing", *_SNAPSHOTS):
         return "shutdown"  # on its way down, or a task starts it again
     return {ACTIVE: "running", RESCUED: "running", RESIZED: "running", PAUSED: "paused"}.get(vm_state, "shutdown")
 

@@ -154,6 +154,35 @@ compute_hosts = sa.Table(
     sa.Column("reports", sa.Integer, nullable=False),        # reports: how many have told which guests it sees
     sa.Column("offered", db.Json, nullable=False),           # loop: the inventories that placement was told
 )  # fmt: skip
+server_migrations = sa.Table(
+    "server_migrations", db.metadata,
+    sa.Column("number", _big, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("server_id", sa.String(36), nullable=False, index=True),
+    sa.Column("project_id", sa.String(64), nullable=False),
+    sa.Column("user_id", sa.String(64)),                     # who asked
+    sa.Column("kind", sa.String(16), nullable=False),        # resize
+    sa.Column("status", sa.String(16), nullable=False),      # the verb, then the tasks resize, confirm, revert
+    sa.Column("source", sa.String(255), nullable=False),
+    sa.Column("target", sa.String(255), nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime),
+)  # fmt: skip
+aggregates = sa.Table(
+    "aggregates", db.metadata,
+    sa.Column("number", _big, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("zone", sa.String(255)),                       # the availability zone of its hosts, None: it makes none
+    sa.Column("meta", db.Json, nullable=False),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime),
+)  # fmt: skip
+aggregate_hosts = sa.Table(
+    "aggregate_hosts", db.metadata,
+    sa.Column("aggregate", _big, sa.ForeignKey("aggregates.number", ondelete="CASCADE"), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True, index=True),
+)  # fmt: skip
 console_tokens = sa.Table(
     "console_tokens", db.metadata,
     sa.Column("digest", sa.String(64), primary_key=True),    # sha256 of the token
@@ -186,6 +215,9 @@ _REPORTS = Statement(sa.select(compute_hosts.c.reports).where(compute_hosts.c.ho
 _COMPUTE_HOSTS = Statement(sa.select(compute_hosts))
 _flags = sa.select(compute_hosts.c.host, compute_hosts.c.disabled, compute_hosts.c.disabled_reason, compute_hosts.c.forced_down)
 _SOME_HOSTS = Statement(_flags.where(compute_hosts.c.host.in_(given_list("names"))))
+_zoned = (sa.select(aggregate_hosts.c.host, aggregates.c.zone).join(aggregates, aggregates.c.number == aggregate_hosts.c.aggregate)
+          .where(aggregates.c.zone.is_not(None)))  # fmt: skip
+_ZONES, _SOME_ZONES = Statement(_zoned), Statement(_zoned.where(aggregate_hosts.c.host.in_(given_list("names"))))
 
 
 def by_id(conn: db.Conn, server_id: str, *, deleted: bool = False) -> db.Row | None:
@@ -258,3 +290,14 @@ def disabled_hosts(conn: db.Conn, names: Collection[str] | None = None) -> Mappi
     """host (of `names`) -> its row of flags."""
     rows = _COMPUTE_HOSTS.rows(conn) if names is None else _SOME_HOSTS.rows(conn, names=list(names))
     return {row.host: row for row in rows}
+
+
+def zones(conn: db.Conn, names: Collection[str] | None = None) -> Mapping[str, str]:
+    """host (of `names`) -> the availability zone that an aggregate puts it in; those not named are in ZONE."""
+    rows = _ZONES.rows(conn) if names is None else _SOME_ZONES.rows(conn, names=list(names))
+    return {row.host: row.zone for row in rows}
+
+
+def migrated(tx: db.Tx, server_id: str, before: str, after: str) -> None:
+    """What became of the server's migration that was `before`."""
+    tx.update(server_migrations, {"server_id": server_id, "status": before}, status=after, updated_at=tx.now)

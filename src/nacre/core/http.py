@@ -146,7 +146,7 @@ class Service:
     """A mounted API. `aliases`: other names of a path's first segment, under which there are no microversions; `title`: name in the
     catalog; `endpoint`: what the catalog adds to the prefix; `rules` are policy
     defaults by upstream name; `render_error(error, request_id)` gives the body of a refusal; `forbidden` is its sentence of a 403;
-    `strict`: a slash where an id should follow is another address (glance), not the collection's (keystone)."""
+    `strict`: a slash where an id should follow is another address (glance, nova), not the collection's (keystone)."""
 
     name: str
     type: str
@@ -274,7 +274,8 @@ class App:
 
     async def _route(self, request: Request, service: Service, tree: Tree, asked: tuple[list[str], Version, str]) -> Response:
         segments, version, request_id = asked
-        rows, values = tree.match([part for part in segments if part] + [""] * (service.strict and request.url.path.endswith("/")))
+        named = [part for part in segments if part]
+        rows, values = tree.match(named + [""] * (service.strict and len(named) > 1 and request.url.path.endswith("/")))
         if not rows:
             raise NotFound("The resource could not be found.")
         method = "GET" if request.method == "HEAD" and not any(r.method == "HEAD" for r, _ in rows) else request.method

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nacre.core import db
 from nacre.core.errors import OverQuota
-from nacre.core.statements import Statement, given
+from nacre.core.statements import Statement, given, given_list
 
 projects = sa.Table("quota_projects", db.metadata, sa.Column("project_id", sa.String(64), primary_key=True))
 limits = sa.Table(
@@ -22,7 +22,10 @@ limits = sa.Table(
 
 
 _PROJECT = Statement(sa.select(projects).where(projects.c.project_id == given("project")).with_for_update())
-_LIMITS = Statement(sa.select(limits.c.resource, limits.c.limit).where(limits.c.project_id == given("project"), limits.c.service == given("service")))
+_LIMITS = Statement(sa.select(limits.c.resource, limits.c.limit).where(
+    limits.c.project_id.in_(given_list("owners")), limits.c.service == given("service")).order_by(limits.c.project_id))  # fmt: skip
+EVERYBODY = ""
+"""In the place of a project: the limits of those that have none of their own. It comes before all others."""
 
 
 def lock(tx: db.Tx, project_id: str) -> None:
@@ -32,8 +35,9 @@ def lock(tx: db.Tx, project_id: str) -> None:
 
 
 def limits_of(conn: db.Conn, project_id: str, service: str, defaults: Mapping[str, int]) -> dict[str, int]:
-    """resource -> limit: the project's own where set, else the default."""
-    return {**defaults, **{row.resource: row.limit for row in _LIMITS.rows(conn, project=project_id, service=service)}}
+    """resource -> limit: the project's own where set, else everybody's, else the default."""
+    owners = list({EVERYBODY, project_id})
+    return {**defaults, **{row.resource: row.limit for row in _LIMITS.rows(conn, owners=owners, service=service)}}
 
 
 def set_limits(tx: db.Tx, project_id: str, service: str, values: Mapping[str, int]) -> None:

@@ -10,12 +10,12 @@ What other services call, all as the system (no policy, no commit; `tx` is the c
     servers       ports_for_server  bind_ports  unbind_ports  release_ports  release_port  ports_of  seen_of  wires_of  unwired
                   server_at  subnets_of  security_groups_of  add_security_group  remove_security_group
                   add_fixed_ip  remove_fixed_ip  add_floating_ip  remove_floating_ip
-                  old_groups (a module: security groups as compute shows them until 2.35, for the user)
+                  old_groups, old_addresses (modules: what compute shows of groups, networks, floating IPs until 2.35, for the user)
     the program   DOCUMENTS  reported  bootstrap  project_deleted
 """
 
 from nacre.network.mechanisms.openvswitch import DOCUMENTS, reported
-from nacre.network.service import old_groups
+from nacre.network.service import old_addresses, old_groups
 from nacre.network.service.projects import bootstrap, project_deleted
 from nacre.network.service.server_addresses import add_fixed_ip, add_floating_ip, remove_fixed_ip, remove_floating_ip
 from nacre.network.service.servers import (
@@ -40,7 +40,7 @@ from nacre.network.service.servers import (
 
 __all__ = [
     "DOCUMENTS", "Port", "add_fixed_ip", "add_floating_ip", "add_security_group",
-    "attached", "bind_ports", "bootstrap", "old_groups", "port_of", "ports_for_server", "ports_of", "project_deleted",
+    "attached", "bind_ports", "bootstrap", "old_addresses", "old_groups", "port_of", "ports_for_server", "ports_of", "project_deleted",
     "release_port", "release_ports", "remove_fixed_ip", "remove_floating_ip", "remove_security_group",
     "reported", "security_groups_of", "seen_of", "server_at", "subnets_of", "unbind_ports", "unwired", "wires_of",
 ]  # fmt: skip

@@ -102,6 +102,10 @@ def verbs(hypervisor: Hypervisor, fences: Fences, dial: Callable[[str], Far], up
         args = msgspec.convert(call.args, _ConsoleLog)
         return {"output": hypervisor.console_log(args.server_id, args.lines)}
 
+    def diagnostics(call: Call, deadline: Deadline) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.to_builtins(hypervisor.diagnostics(str(call.args["server_id"])))
+        return found
+
     def ensure_copies(call: Call, deadline: Deadline) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.to_builtins(hypervisor.ensure_copies(str(call.args["server_id"]), deadline))
         return found
@@ -130,6 +134,7 @@ def verbs(hypervisor: Hypervisor, fences: Fences, dial: Callable[[str], Far], up
         "absent_server": Verb(absent_server, "server_id"),
         **_changes(hypervisor, upload),
         "console_log": Verb(console_log, "server_id", change=False),
+        "diagnostics": Verb(diagnostics, "server_id", change=False),
         "ensure_copies": Verb(ensure_copies, "server_id", change=False),
         "absent_copies": Verb(absent_copies, "server_id", change=False),
         "ensure_console": Verb(ensure_console, "server_id", change=False),

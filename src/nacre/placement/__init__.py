@@ -7,9 +7,21 @@ system. Users (administrators) see the same rows through the upstream API.
 
 from nacre.placement.names import RESOURCE_CLASSES, TRAITS
 from nacre.placement.plan import Inventory, Resources
-from nacre.placement.service.fronts import Candidate, allocated, candidates, claim, consumers, hold, release, set_inventory, with_room
+from nacre.placement.service.fronts import (
+    Candidate,
+    allocated,
+    candidates,
+    claim,
+    consumers,
+    hold,
+    join_aggregate,
+    leave_aggregate,
+    release,
+    set_inventory,
+    with_room,
+)
 
 __all__ = [
-    "RESOURCE_CLASSES", "TRAITS", "Candidate", "Inventory", "Resources", "allocated", "candidates", "claim", "consumers", "hold", "release",
-    "set_inventory", "with_room",
+    "RESOURCE_CLASSES", "TRAITS", "Candidate", "Inventory", "Resources", "allocated", "candidates", "claim", "consumers", "hold", "join_aggregate",
+    "leave_aggregate", "release", "set_inventory", "with_room",
 ]  # fmt: skip

@@ -30,7 +30,7 @@ _ACTIONS: Mapping[str, tuple[str, Any]] = {
 _CONSOLES = {"vnc_console": ("vnc", "novnc"), "serial_console": ("serial", "serial")}
 # What only a guest that runs could tell.
 FIXED = {"spice_console": False, "disk_config": True, "metadata_service": True, "config_drive": True, "enable_instance_password": True,
-         "personality": True}  # fmt: skip
+         "personality": True, "hostname_fqdn_sanitization": True, "stable_rescue": False}  # fmt: skip
 _MISSING = ("There is no such action", "The resource could not be found.")
 
 
@@ -53,7 +53,7 @@ def settings(place: Place, made: Made, folder: Any) -> Settings:
                   "container_formats": ["bare", "ami", "ari", "aki", "ova", "docker"]},
         "image-feature-enabled": _image(place),
         "compute": {"image_ref": made.image, "image_ref_alt": made.image_alt, "flavor_ref": made.flavor, "flavor_ref_alt": made.flavor_alt,
-                    "min_microversion": version["min_version"], "max_microversion": version["version"], "hypervisor_type": "QEMU",
+                    "min_microversion": version["min_version"], "max_microversion": version["version"], "hypervisor_type": _hypervisor(place),
                     "min_compute_nodes": _hosts(place)},
         "compute-feature-enabled": _compute(place),
         "network": {"public_network_id": made.network, "floating_network_name": made.network_name},
@@ -92,6 +92,10 @@ def _compute(place: Place) -> dict[str, bool]:
 def _hosts(place: Place) -> int:
     services = place.want("GET", "/compute/v2.1/os-services?binary=nova-compute")["services"]
     return sum(one["state"] == "up" for one in services)
+
+
+def _hypervisor(place: Place) -> str:
+    return str(place.want("GET", "/compute/v2.1/os-hypervisors/detail")["hypervisors"][0]["hypervisor_type"])
 
 
 def _image(place: Place) -> dict[str, bool]:

@@ -45,6 +45,7 @@ class Tempest:
         if not names:
             return
         self._configure(settings)
+        self.env["SSL_CERT_FILE"] = str(place.home.path / "ca.pem")  # some tests open pages with Python's own list of authorities
         chosen = self.folder / "chosen.txt"
         chosen.write_text("\n".join(names) + "\n")
         reading, writing = os.pipe()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nacre.compute.bodies import common
+from nacre.compute.bodies import diagnostics as diagnostics_bodies
 from nacre.compute.bodies import servers as bodies
 from nacre.compute.service import consoles, interfaces, servers
 from nacre.core import node_api, nodes
@@ -33,6 +34,20 @@ def lock(call: Call) -> None:
 
 def unlock(call: Call) -> None:
     servers.unlock(call.caller, call.path["id"])
+
+
+def restore(call: Call) -> None:
+    """A server that is deleted is gone at once, so there is never one to restore."""
+    servers.check(call.caller, call.path["id"], "restore")
+
+
+def network_again(method: str) -> Callable[[Call], None]:
+    """inject_network_info, reset_network: a guest asks for it itself, and its wires are kept true anyway."""
+
+    def act(call: Call) -> None:
+        servers.check(call.caller, call.path["id"], method)
+
+    return act
 
 
 def reset_state(call: Call) -> None:
@@ -81,6 +96,20 @@ async def console_output(call: Call) -> dict[str, Any]:
     except StepFailed as error:
         raise Conflict(f"Unable to get console log of instance {row.id}: {error}", kind="ConsoleLogUnavailable") from error
     return {"output": value["output"]}
+
+
+async def diagnostics(call: Call) -> dict[str, Any]:
+    """Waits for the guest's host, without a thread."""
+    import anyio.to_thread
+
+    row = await anyio.to_thread.run_sync(servers.show, call.caller, call.path["id"])
+    if row.host is None:
+        raise Conflict(f"Instance {row.id} is not ready", kind="InstanceNotReady")
+    try:
+        found = await node_api.ask(call.cloud, call.caller, row.host, nodes.NewCall("diagnostics", {"server_id": row.id}, 30))
+    except StepFailed as error:
+        raise Conflict(f"Cannot 'get_diagnostics' instance {row.id}: {error}", kind="InstanceInvalidState") from error
+    return diagnostics_bodies.new(found, row) if call.version >= (2, 48) else diagnostics_bodies.old(found)
 
 
 def _console(call: Call, protocol: str, kind: str) -> str:

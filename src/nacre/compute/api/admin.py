@@ -191,12 +191,6 @@ def servers_on(call: Call) -> dict[str, Any]:
     return {"hypervisors": [_hypervisor(call, h, False, True) for h in hosts.hypervisors(call.caller, pattern=call.path["id"])]}
 
 
-def aggregates(call: Call) -> dict[str, Any]:
-    """There are none yet; clients that show a hypervisor ask."""
-    call.caller.require({})
-    return {"aggregates": []}
-
-
 def zones(call: Call) -> dict[str, Any]:
     return {"availabilityZoneInfo": [
         {"zoneName": zone, "zoneState": {"available": any(s.up and not s.disabled for s in members)}, "hosts": None}

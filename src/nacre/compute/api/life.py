@@ -16,10 +16,19 @@ from nacre.core.versions import UNSET
 
 
 def create_image(call: Call) -> Reply:
-    image_id = life.snapshot(call.caller, call.path["id"], call.body.name, metadata(call.body.metadata))
+    return _image(call, life.snapshot(call.caller, call.path["id"], call.body.name, metadata(call.body.metadata)))
+
+
+def _image(call: Call, image_id: str) -> Reply:
     if call.version >= (2, 45):
         return Reply({"image_id": image_id}, 202)
     return Reply(None, 202, {"location": f"{call.url.rpartition('/compute')[0]}/image/images/{image_id}"})
+
+
+def create_backup(call: Call) -> Reply:
+    wanted = life.Backup(call.body.name, call.body.backup_type, call.body.rotation)
+    image_id = life.backup(call.caller, call.path["id"], wanted, metadata(call.body.metadata))
+    return _image(call, image_id) if wanted.rotation else Reply(None, 202)
 
 
 def rebuild(call: Call) -> Reply:

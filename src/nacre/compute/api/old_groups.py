@@ -22,11 +22,11 @@ def show(call: Call) -> dict[str, Any]:
 
 
 def create(call: Call) -> dict[str, Any]:
-    return {"security_group": old_groups.create(call.caller, call.body.name.strip(), call.body.description.strip())}
+    return {"security_group": old_groups.create(call.caller, call.body.name, call.body.description)}
 
 
 def update(call: Call) -> dict[str, Any]:
-    return {"security_group": old_groups.update(call.caller, call.path["id"], call.body.name.strip(), call.body.description.strip())}
+    return {"security_group": old_groups.update(call.caller, call.path["id"], call.body.name, call.body.description)}
 
 
 def delete(call: Call) -> None:

@@ -51,25 +51,48 @@ def detail(call: Call) -> dict[str, Any]:
 
 def defaults(call: Call) -> dict[str, Any]:
     _project(call)
-    return _set(call, dict(quotas.DEFAULTS))
+    return _set(call, quotas.for_everybody(call.caller))
 
 
-def update(call: Call) -> dict[str, Any]:
-    wanted = call.body.get("quota_set")
-    if not isinstance(wanted, dict) or list(call.body) != ["quota_set"]:
-        raise BadRequest("Invalid input for field/attribute body. 'quota_set' is a required property")
+def _wanted(call: Call, word: str, *, beside: str = "") -> tuple[dict[str, int], dict[str, Any]]:
+    """(limits that a body sets, the whole of it). Raises BadRequest."""
+    wanted = call.body.get(word)
+    if not isinstance(wanted, dict) or list(call.body) != [word]:
+        raise BadRequest(f"Invalid input for field/attribute body. '{word}' is a required property")
     known = quotas.DEFAULTS.keys() - _gone(call.version)
     values = {}
-    force = flag("force", wanted.get("force", False))
     for name, value in wanted.items():
-        if name == "force":
+        if name == beside:
             continue
         if name not in known:
-            raise BadRequest(f"Invalid input for field/attribute quota_set. Additional properties are not allowed ('{name}' was unexpected)")
+            raise BadRequest(f"Invalid input for field/attribute {word}. Additional properties are not allowed ('{name}' was unexpected)")
         if isinstance(value, bool) or not str(value).lstrip("-").isdecimal() or not -1 <= int(value) <= _MOST:
             raise BadRequest(f"Invalid input for field/attribute {name}. Value: {value}. an integer from -1 to {_MOST} is expected")
         values[name] = int(value)
+    return values, wanted
+
+
+def update(call: Call) -> dict[str, Any]:
+    values, whole = _wanted(call, "quota_set", beside="force")
+    force = flag("force", whole.get("force", False))
     return _set(call, quotas.update(call.caller, _project(call), values, force), with_id=False)
+
+
+def _class(call: Call, values: dict[str, int], with_id: dict[str, Any]) -> dict[str, Any]:
+    return {"quota_class_set": with_id | {name: value for name, value in values.items() if name not in _gone(call.version)}}
+
+
+def show_class(call: Call) -> dict[str, Any]:
+    """The class "default" is everybody's; there is no other."""
+    return _class(call, quotas.for_everybody(call.caller), {"id": call.path["id"]})
+
+
+def update_class(call: Call) -> dict[str, Any]:
+    values, _ = _wanted(call, "quota_class_set")
+    if call.path["id"] != "default":
+        call.caller.require({})
+        raise BadRequest(f"There is no quota class {call.path['id']} but default.")
+    return _class(call, quotas.update_everybody(call.caller, values), {})
 
 
 def reset(call: Call) -> None:

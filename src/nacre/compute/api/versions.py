@@ -8,10 +8,13 @@ from nacre.core.versions import Microversions, show
 
 MICROVERSIONS = Microversions("compute", (2, 1), (2, 96), "X-OpenStack-Nova-API-Version")
 UPDATED = "2013-07-23T11:33:21Z"
-_EXTENSIONS = ("os-availability-zone", "os-console-output", "os-consoles", "os-extended-server-attributes", "os-extended-status", "os-flavor-access",
-               "os-flavor-extra-specs", "os-flavor-manage", "os-hypervisors", "os-instance-actions", "os-keypairs", "os-lock-server",
-               "os-pause-server",
-               "os-quota-sets", "os-remote-consoles", "os-security-groups", "os-server-metadata", "os-services", "os-used-limits")  # fmt: skip
+_EXTENSIONS = ("os-aggregates", "os-attach-interfaces", "os-availability-zone", "os-console-output", "os-consoles", "os-create-backup",
+               "os-extended-server-attributes", "os-extended-status", "os-flavor-access", "os-flavor-extra-specs", "os-flavor-manage",
+               "os-floating-ips", "os-hosts", "os-hypervisors", "os-instance-actions", "os-instance_usage_audit_log",
+               "os-keypairs", "os-lock-server", "os-migrations",
+               "os-networks", "os-pause-server", "os-quota-class-sets", "os-quota-sets", "os-remote-consoles", "os-rescue", "os-security-groups",
+               "os-server-diagnostics", "os-server-external-events", "os-server-groups", "os-server-metadata", "os-server-password", "os-services",
+               "os-simple-tenant-usage", "os-suspend-server", "os-tenant-networks", "os-used-limits")  # fmt: skip
 
 
 def _version(url: str) -> dict[str, Any]:

@@ -28,6 +28,13 @@ class CreateImage:
     metadata: Metadata = {}
 
 
+class CreateBackup:
+    name: _Text
+    backup_type: Annotated[str, msgspec.Meta(max_length=255)]
+    rotation: Annotated[int, msgspec.Meta(ge=0)]
+    metadata: Metadata = {}
+
+
 class RebuildServer:
     imageRef: str
     name: _Text | UnsetType = UNSET
@@ -65,6 +72,7 @@ class Interface:
     tag: Annotated[Tag | UnsetType, since(2, 49)] = UNSET
 
 
+CREATE_BACKUP = Body("createBackup", CreateBackup)
 CREATE_IMAGE, REBUILD, RESIZE = Body("createImage", CreateImage), Body("rebuild", RebuildServer), Body("resize", Resize)
 INTERFACE = Body("interfaceAttachment", Interface)
 

@@ -9,6 +9,8 @@ from nacre.core.versions import UNSET, Body, UnsetType
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"\S")]
 
+UUID = r"^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$"
+
 
 class Group:
     name: Text
@@ -16,7 +18,7 @@ class Group:
 
 
 class Rule:
-    parent_group_id: str
+    parent_group_id: Annotated[str, msgspec.Meta(pattern=UUID)]
     ip_protocol: str | UnsetType | None = UNSET
     from_port: int | UnsetType | None = UNSET
     to_port: int | UnsetType | None = UNSET

@@ -62,8 +62,6 @@ def create(caller: Caller, values: Mapping[str, Any]) -> db.Row:
         if tx.first(sa.select(flavors.c.id).where(flavors.c.id == flavor_id)) is not None:
             raise Conflict(f"Flavor with ID {flavor_id} already exists.")
         tx.insert(flavors, **{**values, "id": flavor_id}, disabled=False, extra_specs={}, created_at=tx.now)
-        if not values["is_public"] and caller.project_id:
-            tx.insert(flavor_access, flavor_id=flavor_id, project_id=caller.project_id)
         journal.changed(tx, "flavor", flavor_id, "create", values)
         return _row(tx, flavor_id)
 
@@ -124,8 +122,8 @@ def _projects(conn: db.Conn, flavor_id: str) -> list[str]:
 
 def grant(caller: Caller, flavor_id: str, project_id: str, refuse_public: bool) -> list[str]:
     with caller.write() as tx:
-        row = visible(tx, caller, flavor_id)
         caller.require()
+        row = visible(tx, caller, flavor_id)
         _known(tx, project_id)
         if row.is_public and refuse_public:
             raise Conflict("Can not add access to a public flavor.")
@@ -138,8 +136,8 @@ def grant(caller: Caller, flavor_id: str, project_id: str, refuse_public: bool) 
 
 def revoke(caller: Caller, flavor_id: str, project_id: str) -> list[str]:
     with caller.write() as tx:
-        visible(tx, caller, flavor_id)
         caller.require()
+        visible(tx, caller, flavor_id)
         _known(tx, project_id)
         if not tx.delete(flavor_access, flavor_id=flavor_id, project_id=project_id):
             raise NotFound(f"Flavor access not found for {flavor_id} / {project_id} combination.")

@@ -16,8 +16,9 @@ from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, NotFound
 
 _VERBS = ("lock", "unlock", "resetState", "addSecurityGroup", "removeSecurityGroup")
-_ACTIONS = {"confirm_resize": "confirmResize", "revert_resize": "revertResize", "snapshot": "createImage"}
+_ACTIONS = {"confirm_resize": "confirmResize", "revert_resize": "revertResize", "snapshot": "createImage", "backup": "createBackup"}
 _EVENTS = {"create": "compute__do_build_and_run_instance", "delete": "compute_terminate_instance", "createImage": "compute_snapshot_instance",
+           "createBackup": "compute_backup_instance",
            "confirmResize": "compute_confirm_resize", "revertResize": "compute_revert_resize", "resize": "compute_prep_resize",
            "attach_interface": "compute_attach_interface", "detach_interface": "compute_detach_interface"}  # fmt: skip
 _UNPLACED = "conductor_schedule_and_build_instances"

@@ -6,7 +6,7 @@ functions of our worker: they are up while a worker holds the lease of a loop.
 
 import socket
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from nacre.compute.tables import compute_hosts
 from nacre.compute.tables import servers as server_table
 from nacre.core import clock, db, joining, journal, leases, nodes
 from nacre.core.caller import Caller
-from nacre.core.errors import BadRequest, Conflict, NotFound
+from nacre.core.errors import BadRequest, Conflict, Error, NotFound
 
 INTERNAL = "internal"
 
@@ -76,11 +76,12 @@ def _services(conn: db.Conn) -> list[ComputeService]:
                        clock.utcnow() if worker else None)
         for n, binary in ((1, "nova-conductor"), (2, "nova-scheduler"))
     ]  # fmt: skip
-    flags = tables.disabled_hosts(conn)
+    flags, zoned = tables.disabled_hosts(conn), tables.zones(conn)
     for row in nodes.all_hosts(conn):
         flag = flags.get(row.name)
         if flag is not None:
-            found.append(ComputeService(row.number + 2, flag.service_id, "nova-compute", row.name, tables.ZONE, *tables.disabled(row, flag),
+            zone = zoned.get(row.name, tables.ZONE)
+            found.append(ComputeService(row.number + 2, flag.service_id, "nova-compute", row.name, zone, *tables.disabled(row, flag),
                                         flag.forced_down, _up(row, flags), row.last_seen))  # fmt: skip
     return found
 
@@ -118,6 +119,7 @@ def delete_service(caller: Caller, service_id: str) -> None:
             raise Conflict("Unable to delete compute service that is hosting instances. Migrate or delete the instances first.")
         if found.up:
             raise Conflict(f"Host {found.host} still reports: stop its node agent first.")
+        tx.delete(tables.aggregate_hosts, host=found.host)
         tx.delete(compute_hosts, host=found.host)
         journal.changed(tx, "compute_service", found.id, "delete")
 
@@ -161,3 +163,60 @@ def zones(caller: Caller, detail: bool) -> dict[str, list[ComputeService]]:
             if detail or service.zone != INTERNAL:
                 found.setdefault(service.zone, []).append(service)
         return found
+
+
+Amounts = tuple[int, int, int]
+"""CPUs, MiB of memory, GB of disk."""
+
+
+def used_of(caller: Caller, host: str) -> list[tuple[str, Amounts]]:
+    """What a host has, what is used, what its servers may use at most, and that by project. Raises NotFound."""
+    caller.require({})
+    c = server_table.c
+    with caller.read() as conn:
+        row = _known(conn, host)
+        query = sa.select(c.project_id, c.vcpus, c.memory_mb, c.flavor).where(c.host == host, c.deleted_at.is_(None)).order_by(c.number)
+        by_project: dict[str, Amounts] = {}
+        for server in conn.execute(query):
+            so_far = by_project.get(server.project_id, (0, 0, 0))
+            mine = (server.vcpus, server.memory_mb, server.flavor["root_gb"] + server.flavor["ephemeral_gb"])
+            by_project[server.project_id] = _sum([so_far, mine])
+    seen, most = row.seen, _sum(list(by_project.values()))
+    total = (int(seen.get("vcpus", 0)), int(seen.get("memory_mb", 0)), int(seen.get("disk_gb", 0)))
+    return [("(total)", total), ("(used_now)", most), ("(used_max)", most), *by_project.items()]
+
+
+def _sum(amounts: Sequence[Amounts]) -> Amounts:
+    cpu, memory, disk = (sum(each[at] for each in amounts) for at in range(3))
+    return cpu, memory, disk
+
+
+def _known(conn: db.Conn, host: str) -> db.Row:
+    row = nodes.host_named(conn, host)
+    if row is None or host not in tables.disabled_hosts(conn, [host]):
+        raise NotFound(f"Compute host {host} could not be found.", kind="ComputeHostNotFound")
+    return row
+
+
+def update_host(caller: Caller, host: str, disabled: bool | None, maintenance: bool) -> None:
+    """Raises NotFound, Error 501 for a maintenance mode, which no hypervisor here has."""
+    caller.require({})
+    with caller.write() as tx:
+        _known(tx, host)
+        if maintenance:
+            raise Error("Virt driver does not implement host maintenance mode.", status=501)
+        tx.update(compute_hosts, {"host": host}, disabled=disabled, disabled_reason=None)
+        journal.changed(tx, "compute_service", host, "update", ("disabled",), {"disabled": disabled})
+
+
+def power(caller: Caller, host: str) -> None:
+    """Raises NotFound, else Error 501: no hypervisor here starts or stops its host."""
+    caller.require({})
+    with caller.read() as conn:
+        _known(conn, host)
+    raise Error("Virt driver does not implement host power management.", status=501)
+
+
+def not_audited(caller: Caller) -> list[str]:
+    """The compute hosts, none of which writes usage by period: usage is summed when it is asked for."""
+    return [s.host for s in services(caller, binary="nova-compute")]

@@ -3,21 +3,24 @@
 import base64
 import hashlib
 import re
+from datetime import timedelta
 
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nacre.compute.service import quotas
 from nacre.compute.tables import keypairs
-from nacre.core import db, journal, paging
+from nacre.core import clock, db, journal, paging
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Conflict, NotFound
 
 _OLD_NAME = re.compile(r"[\w .@-]+", re.ASCII)
-SSH, X509 = "ssh", "x509"
+X509 = "x509"
+_PRINCIPAL = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")  # user principal name
 
 
 def named(conn: db.Conn, user_id: str | None, name: str) -> db.Row | None:
@@ -40,12 +43,28 @@ def _first_line(public_key: str) -> str:
     return lines[0] if lines else ""
 
 
-def generate(name: str) -> tuple[str, str]:
-    """(private key as PEM, public key as an OpenSSH line)."""
+def generate(user_id: str, kind: str) -> tuple[str, str]:
+    """(private key as PEM, public key as an OpenSSH line, or a certificate by which Windows guests know its user)."""
     key = rsa.generate_private_key(65537, 2048)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    shape = serialization.PrivateFormat.PKCS8 if kind == X509 else serialization.PrivateFormat.TraditionalOpenSSL
+    private = key.private_bytes(serialization.Encoding.PEM, shape, serialization.NoEncryption())
+    if kind == X509:
+        return private.decode(), _certificate(key, user_id)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return private.decode(), f"{public.decode()} Generated-by-Nova\n"
+
+
+def _certificate(key: rsa.RSAPrivateKey, user_id: str) -> str:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user_id)])
+    now = clock.utcnow()
+    principal = x509.OtherName(_PRINCIPAL, b"\x0c" + bytes([len(user_id) + 10]) + f"{user_id}@localhost".encode())
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .not_valid_before(now).not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([principal]), critical=False).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def create(caller: Caller, name: str, public_key: str | None, kind: str, user_id: str | None) -> tuple[db.Row, str | None]:
@@ -54,11 +73,9 @@ def create(caller: Caller, name: str, public_key: str | None, kind: str, user_id
     caller.require({"user_id": owner})
     if not _OLD_NAME.fullmatch(name) or name != name.strip():
         raise BadRequest("Keypair data is invalid: Keypair name contains unsafe characters")
-    if public_key is None and kind != SSH:
-        raise BadRequest("Keypair data is invalid: a public key is needed for this type")
     private = None
     if public_key is None:
-        private, public_key = generate(name)
+        private, public_key = generate(str(owner), kind)
     mark = fingerprint(public_key, kind)
     with caller.write() as tx:
         if named(tx, owner, name) is not None:

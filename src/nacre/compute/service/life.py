@@ -4,6 +4,7 @@ A rebuild writes the new image into the row at once, as upstream does: what foll
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,18 @@ from nacre import image as images
 from nacre import network
 from nacre.compute import states, tables
 from nacre.compute.service import flavors, keypairs, quotas, servers
-from nacre.core import db, journal, nodes, quota, tasks
+from nacre.core import db, ids, journal, nodes, quota, tasks
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, NotFound
 
 _INHERITED_NOT = ("base_image_ref", "image_type", "instance_uuid", "user_id", "owner_id", "image_location", "image_state")
+
+
+@dataclass(frozen=True)
+class Backup:
+    name: str
+    kind: str
+    rotation: int
 
 
 def _begin(tx: db.Tx, caller: Caller, server_id: str, method: str) -> db.Row:
@@ -40,16 +48,30 @@ def snapshot(caller: Caller, server_id: str, name: str, metadata: Mapping[str, s
     with caller.write() as tx:
         quota.lock(tx, caller.project_id or "")
         row = _begin(tx, caller, server_id, "snapshot")
-        quotas.check_metadata(tx, row.project_id, metadata)
-        base = images.by_id(tx, row.image_id) if row.image_id else None
-        kept = {key: value for key, value in row.image.get("properties", {}).items() if value is not None and key not in _INHERITED_NOT}
-        properties = {**kept, **metadata, "base_image_ref": row.image_id or "", "image_type": "snapshot", "instance_uuid": row.id,
-                      "user_id": caller.user_id or "", "owner_id": row.project_id, "image_location": "snapshot",
-                      "image_state": "available"}  # fmt: skip
-        least = {"min_disk": row.flavor["root_gb"] or (base.min_disk if base else 0), "min_ram": base.min_ram if base else 0}
-        image_id = images.begin_snapshot(tx, caller, name, least, properties)
+        image_id = _image_of(tx, caller, row, name, {"image_type": "snapshot", **metadata})
         _go(tx, row, "snapshot", {"image_id": image_id})
     return image_id
+
+
+def backup(caller: Caller, server_id: str, wanted: Backup, metadata: Mapping[str, str]) -> str:
+    """The same; once it is made only so many of its kind stay, the newest."""
+    with caller.write() as tx:
+        quota.lock(tx, caller.project_id or "")
+        row = _begin(tx, caller, server_id, "backup")
+        image_id = _image_of(tx, caller, row, wanted.name, {**metadata, "image_type": "backup", "backup_type": wanted.kind})
+        kept = {"rotation": wanted.rotation, "backup_type": wanted.kind, "project_id": caller.project_id}
+        _go(tx, row, "backup", {"image_id": image_id, **kept})
+    return image_id
+
+
+def _image_of(tx: db.Tx, caller: Caller, row: db.Row, name: str, said: Mapping[str, str]) -> str:
+    quotas.check_metadata(tx, row.project_id, said)
+    base = images.by_id(tx, row.image_id) if row.image_id else None
+    kept = {key: value for key, value in row.image.get("properties", {}).items() if value is not None and key not in _INHERITED_NOT}
+    properties = {**kept, **said, "base_image_ref": row.image_id or "", "instance_uuid": row.id, "user_id": caller.user_id or "",
+                  "owner_id": row.project_id, "image_location": "snapshot", "image_state": "available"}  # fmt: skip
+    least = {"min_disk": row.flavor["root_gb"] or (base.min_disk if base else 0), "min_ram": base.min_ram if base else 0}
+    return images.begin_snapshot(tx, caller, name, least, properties)
 
 
 def rebuild(caller: Caller, server_id: str, image_id: str, values: Mapping[str, Any]) -> None:
@@ -101,6 +123,8 @@ def resize(caller: Caller, server_id: str, flavor_id: str, disk_config: str | No
             raise BadRequest("Resize error: Unable to resize disk down.", kind="ResizeError")
         more = {"cores": max(0, flavor.vcpus - row.vcpus), "ram": max(0, flavor.memory_mb - row.memory_mb)}
         quotas.fitting(tx, row.project_id, 1, 1, more)
+        tx.insert(tables.server_migrations, id=ids.uuid(), server_id=row.id, project_id=row.project_id, user_id=caller.user_id, kind="resize",
+                  status="migrating", source=row.host, target=row.host, created_at=tx.now)  # fmt: skip
         values = {"disk_config": disk_config} if disk_config is not None else {}
         _go(tx, row, "resize", {"flavor": flavors.snapshot(flavor)}, **values)
 

@@ -82,6 +82,21 @@ def show(caller: Caller, project_id: str) -> dict[str, int]:
         return limits(conn, project_id)
 
 
+def for_everybody(caller: Caller) -> dict[str, int]:
+    """The limits of who has none of their own."""
+    caller.require({})
+    with caller.read() as conn:
+        return limits(conn, quota.EVERYBODY)
+
+
+def update_everybody(caller: Caller, values: Mapping[str, int]) -> dict[str, int]:
+    caller.require({})
+    with caller.write() as tx:
+        quota.set_limits(tx, quota.EVERYBODY, SERVICE, values)
+        journal.changed(tx, "quota", "default", "update", values)
+        return limits(tx, quota.EVERYBODY)
+
+
 def detail(caller: Caller, project_id: str) -> dict[str, dict[str, int]]:
     caller.require({"project_id": project_id})
     with caller.read() as conn:

@@ -9,7 +9,7 @@ generation either way.
 import base64
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -188,7 +188,7 @@ def _key(tx: db.Tx, caller: Caller, name: str | None) -> dict[str, str] | None:
 
 
 def _check_place(tx: db.Tx, order: Order) -> None:
-    if order.zone is not None and order.zone != tables.ZONE:
+    if order.zone not in (None, tables.ZONE) and order.zone not in tables.zones(tx).values():
         raise BadRequest("The requested availability zone is not available")
     if order.host is not None and nodes.host_named(tx, order.host) is None:
         raise BadRequest(f"Compute host {order.host} could not be found.")
@@ -233,6 +233,22 @@ def begin(caller: Caller, server_id: str, method: str, task: str, args: Mapping[
         task_id = tasks.start(tx, task, f"server:{row.id}", {"server_id": row.id, "before": row.vm_state, **(args or {})})
         tables.move(tx, row, row.vm_state, verb.during, task_id=task_id)
         journal.changed(tx, "server", row.id, method, ("task_state",))
+
+
+def hosts_of(caller: Caller, server_ids: Collection[str]) -> dict[str, str | None]:
+    """server -> its host, of those that there are."""
+    caller.require({})
+    with caller.read() as conn:
+        query = sa.select(servers.c.id, servers.c.host).where(servers.c.id.in_(sorted(server_ids)), servers.c.deleted_at.is_(None))
+        return {row.id: row.host for row in conn.execute(query)}
+
+
+def check(caller: Caller, server_id: str, method: str) -> None:
+    """Whether the verb `method`, which changes nothing, may be done now. Raises Conflict."""
+    with caller.read() as conn:
+        row = visible(conn, caller, server_id)
+    check_lock(caller, row)
+    states.check(row.id, method, row.vm_state, row.task_state)
 
 
 def lock(caller: Caller, server_id: str, reason: str | None) -> None:

@@ -38,6 +38,19 @@ def discard(tx: db.Tx, image_id: str) -> None:
         images.end(tx, image)
 
 
+def keep_newest(tx: db.Tx, project_id: str, alike: Mapping[str, str], most: int) -> None:
+    """Of the project's active images with all these properties the newest stay, and those that are protected."""
+    table, named = tables.images, tables.properties
+    have = [sa.exists().where(named.c.image_id == table.c.id, named.c.name == name, named.c.value == value) for name, value in alike.items()]
+    query = sa.select(table.c.id).where(table.c.owner == project_id, table.c.status == "active", table.c.deleted_at.is_(None),
+                                        table.c.protected.is_(False), *have).order_by(table.c.created_at.desc(), table.c.id)  # fmt: skip
+    for row in tx.all(query.offset(most)):
+        tx.lock(sa.select(table.c.id).where(table.c.id == row.id))
+        image = tables.by_id(tx, row.id)
+        if image is not None:
+            images.end(tx, image)
+
+
 async def from_node(cloud: Cloud, host: str, image_id: str, chunks: AsyncIterator[bytes]) -> str | None:
     """None when the image has its data now, else why it has not."""
     who = System(ids.request_id())

@@ -172,9 +172,13 @@ _RULES = Statement(sa.select(rules).where(rules.c.security_group_id.in_(_IDS)).o
 
 def security_groups(conn: sa.Connection, ids: Sequence[str]) -> Bodies:
     inside = _by(conn, _RULES, "security_group_id", ids)
-    names = ("id", "direction", "ethertype", "protocol", "port_range_min", "port_range_max", "remote_ip_prefix", "remote_group_id")
-    return {row.id: {"stateful": row.stateful, "rules": [{name: getattr(rule, name) for name in names} for rule in inside[row.id]]}
-            for row in _GROUPS.rows(conn, ids=ids)}  # fmt: skip
+    return {row.id: {"stateful": row.stateful, "rules": [_rule(rule) for rule in inside[row.id]]} for row in _GROUPS.rows(conn, ids=ids)}
+
+
+def _rule(rule: Any) -> dict[str, Any]:
+    names = ("id", "direction", "ethertype", "protocol", "port_range_min", "port_range_max", "remote_group_id")
+    prefix = rule.remote_ip_prefix
+    return {name: getattr(rule, name) for name in names} | {"remote_ip_prefix": prefix and str(ipaddress.ip_network(prefix, strict=False))}
 
 
 _GROUPS_FIXED = Statement(sa.select(members.c.group_id, addresses.c.address).join(addresses, addresses.c.port_id == members.c.port_id)

@@ -95,15 +95,16 @@ def _ports(protocol: str | None, first: Any, last: Any) -> tuple[int | None, int
 
 
 def _prefix(written: Any, ethertype: str) -> str | None:
+    """As upstream keeps it: with the bits of a host, if some were written."""
     if not written:
         return None
     try:
-        network = ipaddress.ip_network(written, strict=False)
+        network = ipaddress.ip_interface(written)
     except ValueError:
         raise fault("InvalidCIDR", input=written) from None
     if f"IPv{network.version}" != ethertype:
         raise fault("SecurityGroupRuleParameterConflict", ethertype=ethertype, cidr=written)
-    return str(network) if "/" in str(written) else str(network.with_prefixlen)
+    return network.with_prefixlen
 
 
 def alike(rule: Mapping[str, Any]) -> str:

@@ -160,5 +160,19 @@ def delete(caller: Caller, id_: str) -> None:
         floating = records.held(tx, caller, FLOATING_IP, id_, "delete")
         caller.require(FLOATING_IP.target(floating))
         _lead(tx, floating, None, None, None)
-        records.deleted(tx, FLOATING_IP, id_)
-        making.remove(tx, making.found(tx, floating["own_port_id"]))
+        _remove(tx, floating)
+
+
+def remove_unled(tx: db.Tx, network_id: str) -> None:
+    """Those of an external network that lead nowhere go with it, whosever they are; as the system."""
+    query = sa.select(floating_ips.c.id).where(floating_ips.c.network_id == network_id, floating_ips.c.port_id.is_(None))
+    found = list(tx.conn.execute(query).scalars())
+    records.lock(tx, floating_ips, found, "delete")
+    for floating in records.by_ids(tx, FLOATING_IP, found):
+        if floating["port_id"] is None:
+            _remove(tx, floating)
+
+
+def _remove(tx: db.Tx, floating: Record) -> None:
+    records.deleted(tx, FLOATING_IP, floating["id"])
+    making.remove(tx, making.found(tx, floating["own_port_id"]))

@@ -12,6 +12,7 @@ from nacre.network.faults import fault, refused
 from nacre.network.plan import addresses as choice
 from nacre.network.plan import segments as plan
 from nacre.network.plan.segments import Segment
+from nacre.network.service import floating_ips as floating
 from nacre.network.service import groups, placing, quotas, records, wiring
 from nacre.network.service.addressing import DICE
 from nacre.network.service.kinds import NETWORK
@@ -170,6 +171,8 @@ def delete(caller: Caller, network_id: str) -> None:
     with caller.write() as tx:
         network = records.held(tx, caller, NETWORK, network_id, "delete")
         caller.require(NETWORK.target(network))
+        if network["external"]:
+            floating.remove_unled(tx, network_id)
         user = tx.first(sa.select(ports).where(ports.c.network_id == network_id, ports.c.device_owner != DHCP_PORT).limit(1))
         if user is not None:
             raise fault("NetworkInUse", net_id=network_id, reason="There are one or more ports still in use on the network, "

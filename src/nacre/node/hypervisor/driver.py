@@ -130,6 +130,46 @@ class Console(msgspec.Struct, frozen=True):
     log: Path | None = None
 
 
+class CpuUse(msgspec.Struct, frozen=True):
+    """`time` in nanoseconds."""
+
+    id: int
+    time: int
+
+
+class NicUse(msgspec.Struct, frozen=True):
+    name: str
+    mac_address: str
+    rx_octets: int = 0
+    rx_packets: int = 0
+    rx_errors: int = 0
+    rx_drop: int = 0
+    tx_octets: int = 0
+    tx_packets: int = 0
+    tx_errors: int = 0
+    tx_drop: int = 0
+
+
+class DiskUse(msgspec.Struct, frozen=True):
+    name: str
+    read_requests: int = 0
+    read_bytes: int = 0
+    write_requests: int = 0
+    write_bytes: int = 0
+    errors_count: int = -1
+
+
+class Diagnostics(msgspec.Struct, frozen=True):
+    """Memory in KiB."""
+
+    driver: str
+    memory_maximum: int
+    memory_used: int
+    cpus: tuple[CpuUse, ...]
+    nics: tuple[NicUse, ...]
+    disks: tuple[DiskUse, ...]
+
+
 class Hypervisor(Protocol):
     """Verbs raise NodeError with a sentence for the user, or anything else for what nobody expected."""
 
@@ -195,6 +235,9 @@ class Hypervisor(Protocol):
 
     def absent_interface(self, server_id: str, mac_address: str, deadline: Deadline) -> None:
         """It has not; a running guest must let go of it. Raises NodeError when it does not."""
+
+    def diagnostics(self, server_id: str) -> Diagnostics:
+        """What a guest that is on has used so far. Raises NodeError when it is off."""
 
     def console_log(self, server_id: str, lines: int | None) -> str:
         """What the guest wrote on its first serial line, the last `lines` of it; at most 1 MiB."""

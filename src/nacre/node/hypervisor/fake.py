@@ -19,7 +19,11 @@ from nacre.node.hypervisor.driver import (
     Console,
     ConsoleKind,
     Copies,
+    CpuUse,
+    Diagnostics,
+    DiskUse,
     ImageSpec,
+    NicUse,
     PortSpec,
     Power,
     Resources,
@@ -205,6 +209,15 @@ class FakeHypervisor:
         if guest.power in ("running", "paused"):
             raise NodeError("the guest is on")
         return guest
+
+    def diagnostics(self, server_id: str) -> Diagnostics:
+        with self._lock:
+            guest = self._guest(server_id)
+            if guest.power == "shutdown":
+                raise NodeError("the guest is off")
+            spec, memory = guest.spec, guest.spec.memory_mb << 10
+            nics = tuple(NicUse(port.tap, port.mac_address) for port in spec.ports)
+            return Diagnostics("libvirt", memory, memory, tuple(CpuUse(number, 0) for number in range(spec.vcpus)), nics, (DiskUse("vda"),))
 
     def console_log(self, server_id: str, lines: int | None) -> str:
         with self._lock:

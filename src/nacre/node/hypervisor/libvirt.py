@@ -32,13 +32,14 @@ from nacre.node.deadline import Deadline, NodeError, Unreachable
 from nacre.node.disks import copies
 from nacre.node.disks import survey as files
 from nacre.node.disks.file import COPIES, FileDisks
-from nacre.node.hypervisor import copying, machine, probe, survey
+from nacre.node.hypervisor import copying, diagnostics, machine, probe, survey
 from nacre.node.hypervisor.console_logs import ConsoleLogs
 from nacre.node.hypervisor.domain_xml import Machine, console_of, domain_xml, nic_xml, screen_moved
 from nacre.node.hypervisor.driver import (
     Console,
     ConsoleKind,
     Copies,
+    Diagnostics,
     ImageSpec,
     PortSpec,
     Power,
@@ -422,6 +423,13 @@ class LibvirtHypervisor:
                         domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_LIVE)
                 asked += 1
                 deadline.sleep(0.2)
+
+    def diagnostics(self, server_id: str) -> Diagnostics:
+        with _told("the hypervisor does not answer"):
+            domain = self._known(server_id)
+            if not domain.isActive():
+                raise NodeError("the guest is off")
+            return diagnostics.diagnostics(domain)
 
     def console_log(self, server_id: str, lines: int | None) -> str:
         path = self.disks.folder(server_id) / "console.log"

@@ -162,6 +162,19 @@ def hold(tx: db.Tx, provider_ids: Collection[str]) -> None:
         _LOCK.first(tx, id=provider_id)
 
 
+def join_aggregate(tx: db.Tx, provider_id: str, aggregate_id: str) -> None:
+    """What was seen of the provider before does not count for a claim any more; likewise when it leaves."""
+    leave_aggregate(tx, provider_id, aggregate_id)
+    tx.insert(tables.provider_aggregates, provider_id=provider_id, aggregate_id=aggregate_id)
+
+
+def leave_aggregate(tx: db.Tx, provider_id: str, aggregate_id: str) -> None:
+    _LOCK.first(tx, id=provider_id)
+    tx.delete(tables.provider_aggregates, provider_id=provider_id, aggregate_id=aggregate_id)
+    tx.update(tables.providers, {"id": provider_id}, generation=tables.providers.c.generation + 1, updated_at=tx.now)
+    journal.changed(tx, "resource_provider", provider_id, "update", ("aggregates",))
+
+
 def ensure_consumer(tx: db.Tx, consumer_id: str, owner: Owner) -> None:
     if not _CHANGED.change(tx, consumer=consumer_id, project=owner["project_id"], user=owner["user_id"], now=tx.now):
         tx.insert(tables.consumers, id=consumer_id, generation=1, created_at=tx.now, updated_at=tx.now, **owner)
