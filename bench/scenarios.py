@@ -301,7 +301,9 @@ def until_active(bench: Bench, wanted: set[str], every: float) -> None:
         else:
             states = {status: {server["id"] for server in listed(bench, f"&status={status}")} & wanted for status in ("ACTIVE", "ERROR")}
         if states.get("ERROR"):
-            raise Trouble(f"{bench.to.name}: server {next(iter(states['ERROR']))} ended in ERROR.")
+            failed = next(iter(states["ERROR"]))
+            fault = bench.to.ask("GET", bench.to.url("compute", f"/servers/{failed}"))["server"].get("fault", {})
+            raise Trouble(f"{bench.to.name}: server {failed} ended in ERROR: {fault.get('message', 'nothing says why.')}")
         wanted = wanted - states.get("ACTIVE", set())
         if time.monotonic() > deadline:
             raise Trouble(f"{bench.to.name}: {len(wanted)} servers are not ACTIVE after ten minutes.")
