@@ -50,6 +50,26 @@ def test_the_last_word_of_a_transaction_counts(cloud: Cloud) -> None:
     assert version(cloud, "one") > first + 1, "what a node still has of a document that was released is never taken for the new one"
 
 
+def test_who_holds_it_again_has_something_to_report(cloud: Cloud) -> None:
+    """A host that never noticed that it was to let go has told of the version before, and would tell of it no more."""
+    for host in ("a", "b"):
+        with cloud.db.write(WHO) as tx:
+            nodes.hold(tx, host, "network", "five")
+    known = version(cloud, "five", "b")
+    with cloud.db.write(WHO) as tx:
+        nodes.mark_applied(tx, "b", {"network": {"five": known}})
+        nodes.release(tx, "network", "five", "b")
+    with cloud.db.write(WHO) as tx:
+        nodes.hold(tx, "b", "network", "five")
+    with cloud.db.read() as conn:
+        assert nodes.missing(conn, "b", [("network", "five")])
+    assert version(cloud, "five", "b") > known
+    with cloud.db.write(WHO) as tx:
+        nodes.mark_applied(tx, "b", {"network": {"five": known}})
+    with cloud.db.read() as conn:
+        assert nodes.missing(conn, "b", [("network", "five")]), "a report that was on its way says nothing of it"
+
+
 def test_what_is_taken_back_says_nothing(cloud: Cloud) -> None:
     with cloud.db.write(WHO) as tx:
         nodes.hold(tx, "a", "network", "two")
