@@ -25,7 +25,8 @@ from nacre.node.hypervisor.fake import Guest
 
 ROLES = ("api", "worker", "node", "up")
 # What is kept on purpose of what is gone, and what says nothing of it.
-HISTORY = {"journal", "journal_cursors", "tasks", "task_steps", "node_calls", "leases", "hosts", "server_seen", "quota_projects", "server_decisions"}
+HISTORY = {"journal", "journal_cursors", "tasks", "task_steps", "node_calls", "leases", "hosts", "server_seen", "quota_projects", "server_decisions",
+           "server_migrations"}  # fmt: skip
 _AT_WORK = (
     "SELECT kind, state, waiting, attempt, owner FROM tasks WHERE finished_at IS NULL", "SELECT verb FROM node_calls WHERE state = 'open'",
     "SELECT d.kind, d.version, h.applied FROM documents d JOIN document_hosts h ON d.kind = h.kind AND d.id = h.id WHERE h.applied != d.version",

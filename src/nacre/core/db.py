@@ -296,6 +296,7 @@ class Database:
         if self.sqlite:
             with self._transaction("BEGIN IMMEDIATE", "COMMIT") as conn:
                 yield conn
+                conn.dispatch.commit(conn)  # who listens is told as by SQLAlchemy
         else:
             with self.engine.connect() as conn, conn.begin():
                 yield conn
