@@ -28,7 +28,7 @@ class Commands:
         self.process = subprocess.Popen(runner, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                         env=shell.environment)  # fmt: skip
         self.ran: set[str] = set()
-        self.watch = threading.Timer(120, self.process.kill)
+        self.watch = threading.Timer(300, self.process.kill)
         self.watch.start()
 
     def run(self, line: str, *more: str) -> dict[str, Any]:
