@@ -10,6 +10,8 @@ from conftest import Running
 from image.test_all_commands import Commands, commands_of
 from image.test_image_clients import Shell
 
+pytestmark = pytest.mark.commands
+
 # What these commands are for has tests of its own, or is not offered.
 ELSEWHERE = ("access rule", "access token", "application credential", "consumer", "ec2 credentials", "federation", "identity provider", "mapping",
              "request token", "service provider")  # fmt: skip

@@ -16,6 +16,8 @@ from image.disks import qcow2
 from image.test_image_clients import Shell
 from image.test_imports import until
 
+pytestmark = pytest.mark.commands
+
 DATA = qcow2(3 << 20)
 CORES = {"title": "Cores", "type": "integer"}
 

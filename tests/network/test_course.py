@@ -12,6 +12,8 @@ from clients import client
 from conftest import Running
 from fake_node import FakeNode, until
 
+pytestmark = pytest.mark.commands
+
 Shell = Callable[..., Any]
 
 
