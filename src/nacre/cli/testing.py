@@ -2,9 +2,10 @@
 
 Layers, in the order of CI: `rules` (the house rules, lint and types), `fast` (no privileges, no network but loopback), `services`
 (a real PostgreSQL and friends: what needs them, then whatever keeps state in a cloud, again on PostgreSQL; not what types commands of
-clients, which is about the wire), `machine` (real guests, switches, namespaces, on a fresh home), `conformance` (what upstream calls smoke tests, by `nacre conformance` with real guests). Without a layer all of
-them run, each to its end, and one failure fails the whole; of conformance those of identity and image, which need no guest. `--all` adds
-the tests marked `long`, which take long or need large packages (a browser).
+clients, which is about the wire), `machine` (real guests, switches, namespaces, on a fresh home), `conformance` (what upstream calls smoke
+tests, by `nacre conformance` with real guests). Without a layer all of them run, each to its end, and one failure fails the whole; of
+conformance those of identity and image, which need no guest. `--all` adds the tests marked `long`, which take long or need large packages
+(a browser).
 """
 
 import subprocess
