@@ -85,6 +85,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite", help="what the clouds of the tests keep their state in")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What has no cloud is the same whatever clouds keep their state in."""
+    if config.getoption("--database") == "sqlite":
+        return
+    kept = [item for item in items if "fresh_database" in getattr(item, "fixturenames", ())]
+    alike = set(items) - set(kept)
+    config.hook.pytest_deselected(items=list(alike))
+    items[:] = kept
+
+
 @pytest.fixture(scope="session")
 def fresh_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Gives the URL of an empty database: "" for SQLite in the cloud's own home."""

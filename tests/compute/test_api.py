@@ -159,6 +159,7 @@ def cli(running: Any) -> Any:
     return run
 
 
+@pytest.mark.commands
 def test_the_walkthrough_as_typed(cli: Any, image: Any, node: FakeNode, tmp_path: Path, running: Any) -> None:
     key = tmp_path / "id.pub"
     key.write_text(running.http("admin").post(f"{V}/os-keypairs", json={"keypair": {"name": "tmp"}}).json()["keypair"]["public_key"])

@@ -10,6 +10,8 @@ from conftest import Running
 from image.test_all_commands import Commands, commands_of
 from image.test_image_clients import Shell
 
+pytestmark = pytest.mark.commands
+
 # How the commands that are not offered begin, and why not.
 _OAUTH, _FEDERATION = "OAuth 1 is left out: application credentials are for that", "federation is left out until there is a backend for it"
 NOT_OFFERED = {

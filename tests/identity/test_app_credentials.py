@@ -260,6 +260,7 @@ def test_access_rules_hold_in_every_service(running: Running, ann: Person, mine:
         assert program.get(f"{V3}/auth/tokens", headers=mine_too).status_code == 404, "who does not know of rules is not told that it is good"
 
 
+@pytest.mark.commands
 def test_the_command_line(running: Running, tmp_path: Path) -> None:
     ann = person(running, "typist", "member")
     rules = tmp_path / "rules.json"

@@ -234,6 +234,7 @@ def test_a_key_made_by_a_trust_acts_by_it(running: Running, ann: Person, mine: h
     assert admin.post(f"{V3}/ec2tokens", json={"credentials": second(key)}).status_code == 401
 
 
+@pytest.mark.commands
 def test_the_command_line(running: Running) -> None:
     typist = person(running, "typist", "member")
     access, secret = typist.openstack("ec2", "credentials", "create", "-f", "value", "-c", "access", "-c", "secret").split()

@@ -18,6 +18,7 @@ def openstack(running: Running, *words: str, user: str = "admin") -> subprocess.
     return subprocess.run([client("openstack"), *words], env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.commands
 def test_token_issue_and_catalog_list(running: Running) -> None:
     issued = openstack(running, "token", "issue", "-f", "value", "-c", "id")
     assert issued.returncode == 0, issued.stderr
@@ -26,12 +27,14 @@ def test_token_issue_and_catalog_list(running: Running) -> None:
     assert set(listed.stdout.split()) >= {"identity", "image", "compute", "network", "placement"}, listed.stderr
 
 
+@pytest.mark.commands
 def test_wrong_password_is_refused_with_status_1(running: Running) -> None:
     env = openstack(running, "--os-password", "wrong", "token", "issue")
     assert env.returncode == 1
     assert "The request you have made requires authentication. (HTTP 401)" in env.stderr
 
 
+@pytest.mark.commands
 def test_member_may_not_list_projects_of_all(running: Running) -> None:
     refused = openstack(running, "user", "list", user="demo")
     assert refused.returncode == 1

@@ -161,6 +161,7 @@ def test_listing_is_for_either_side(line: Line, mine: httpx.Client) -> None:
     assert mine.patch(f"{TRUSTS}/{trust['id']}", json={"trust": {}}).status_code == 405
 
 
+@pytest.mark.commands
 def test_the_command_line(line: Line) -> None:
     lord = line.lord
     with lord.running.http() as admin:  # the client looks names up, which only administrators may

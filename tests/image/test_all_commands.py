@@ -16,20 +16,20 @@ from image.disks import qcow2
 from image.test_image_clients import Shell
 from image.test_imports import until
 
+pytestmark = pytest.mark.commands
+
 DATA = qcow2(3 << 20)
 CORES = {"title": "Cores", "type": "integer"}
 
 
 class Commands:
-    """One client process for all commands of a user."""
+    """One client process for all commands of a user; each has a minute."""
 
     def __init__(self, shell: Shell, name: str = "openstack") -> None:
         runner = [str(Path(client(name)).parent / "python"), str(Path(__file__).with_name("commands.py")), name]
         self.process = subprocess.Popen(runner, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                         env=shell.environment)  # fmt: skip
         self.ran: set[str] = set()
-        self.watch = threading.Timer(300, self.process.kill)
-        self.watch.start()
 
     def run(self, line: str, *more: str) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -37,7 +37,12 @@ class Commands:
         self.process.stdin.write(json.dumps([*line.split(), *more]) + "\n")
         self.process.stdin.flush()
         self.ran.add(line)
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        watch = threading.Timer(60, self.process.kill)
+        watch.start()
+        try:
+            answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        finally:
+            watch.cancel()
         return answer
 
     def __call__(self, line: str, *more: str) -> str:
@@ -51,7 +56,6 @@ class Commands:
     def close(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.watch.cancel()
         self.process.stdin.close()
         self.process.wait(10)
         self.process.stdout.close()

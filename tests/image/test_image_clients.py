@@ -13,6 +13,8 @@ from clients import client
 from conftest import Running
 from image.disks import qcow2
 
+pytestmark = pytest.mark.commands
+
 DATA = qcow2(4 << 20)
 QCOW2 = ("--disk-format", "qcow2", "--container-format", "bare")
 

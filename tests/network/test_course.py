@@ -1,47 +1,49 @@
 """The course's network commands, as typed, with the unmodified command line client against a cloud with one host."""
 
 import json
-import os
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clients import client
 from conftest import Running
 from fake_node import FakeNode, until
+from image.test_all_commands import Commands
+from image.test_image_clients import Shell as ImageShell
+
+pytestmark = pytest.mark.commands
 
 Shell = Callable[..., Any]
 
 
-def shell(running: Running, user: str) -> Shell:
+@contextmanager
+def shell(running: Running, user: str, home: Path) -> Iterator[Shell]:
     """Runs `openstack <words>` as `user`; what it printed as JSON, or its text when it has no formatter. Fails unless it exits with 0."""
-    settings = {
-        "OS_AUTH_URL": f"{running.url}/identity/v3", "OS_USERNAME": user, "OS_PASSWORD": "secret", "OS_PROJECT_NAME": user,
-        "OS_USER_DOMAIN_ID": "default", "OS_PROJECT_DOMAIN_ID": "default", "OS_REGION_NAME": "RegionOne",
-    }  # fmt: skip
+    commands = Commands(ImageShell(running, user, home))
 
     def run(words: str, *, formatted: bool = True, fails: bool = False) -> Any:
-        command = [client("openstack"), *words.split(), *(["-f", "json"] if formatted else [])]
-        done = subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **settings}, capture_output=True, text=True,
-                              timeout=60, check=False)  # fmt: skip
-        assert (done.returncode != 0) == fails, done.stderr or done.stdout
+        done = commands.run(words, *(["-f", "json"] if formatted else []))
+        assert (done["code"] != 0) == fails, done
         if fails:
-            return done.stderr
-        return json.loads(done.stdout) if formatted else done.stdout
+            return done["err"]
+        return json.loads(done["out"]) if formatted else done["out"]
 
-    return run
-
-
-@pytest.fixture(scope="module")
-def admin(running: Running) -> Shell:
-    return shell(running, "admin")
+    yield run
+    commands.close()
 
 
 @pytest.fixture(scope="module")
-def demo(running: Running) -> Shell:
-    return shell(running, "demo")
+def admin(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with shell(running, "admin", tmp_path_factory.mktemp("admin")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def demo(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with shell(running, "demo", tmp_path_factory.mktemp("demo")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

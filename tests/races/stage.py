@@ -111,6 +111,11 @@ class Stage:
     turn: int = 0
     log: list[str] = field(default_factory=list)
 
+    def sign_in(self) -> None:
+        who = {"methods": ["password"], "password": {"user": {"name": "admin", "domain": {"id": "default"}, "password": "x"}}}
+        asked = {"auth": {"identity": who, "scope": {"project": {"name": "admin", "domain": {"id": "default"}}}}}
+        self.http.headers["x-auth-token"] = self.http.post("/identity/v3/auth/tokens", json=asked).headers["x-subject-token"]
+
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         answer = self.http.request(method, path, json=body)
         self.log.append(f"{method} {path} {body or ''} {answer.status_code}")
@@ -174,10 +179,8 @@ def make(folder: Path, database: str) -> Stage:
     with cloud.db.read() as conn:
         assert alive_hosts(conn, "l3") == [HOST]
     http = TestClient(program.app(cloud), headers={"openstack-api-version": "compute 2.90"}, raise_server_exceptions=False)
-    who = {"methods": ["password"], "password": {"user": {"name": "admin", "domain": {"id": "default"}, "password": "x"}}}
-    scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
-    http.headers["x-auth-token"] = http.post("/identity/v3/auth/tokens", json={"auth": {"identity": who, "scope": scope}}).headers["x-subject-token"]
     made = Stage(cloud, node, http, image_id, project)
+    made.sign_in()
     for number, vcpus in (("1", 1), ("2", 2)):
         body = {"id": number, "name": number, "vcpus": vcpus, "ram": 64, "disk": vcpus}
         assert made.ask("POST", "/compute/v2.1/flavors", {"flavor": body}).status_code == 200

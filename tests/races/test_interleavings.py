@@ -59,6 +59,7 @@ class Cloud(RuleBasedStateMachine):
         self.gone: list[str] = []
         self.doubtful: list[str] = []
         self.stage.log.clear()
+        self.stage.sign_in()  # a long run outlives a token
         self.net = {kind: list[str]() for kind in ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule")}
         self.outside = self.make("network", name="out", **{"router:external": True, "provider:network_type": "vxlan"})
         self.make("subnet", network_id=self.outside, cidr="198.51.100.0/28", ip_version=4, enable_dhcp=False)

@@ -1,10 +1,11 @@
 """`nacre test [layer] [--all] [pytest arguments]`: the tests of the clone, with this very interpreter.
 
 Layers, in the order of CI: `rules` (the house rules, lint and types), `fast` (no privileges, no network but loopback), `services`
-(a real PostgreSQL and friends: what needs them, then the tests of every API again on PostgreSQL), `machine` (real guests, switches,
-namespaces, on a fresh home), `conformance` (what upstream calls smoke tests, by `nacre conformance` with real guests). Without a layer all of
-them run, each to its end, and one failure fails the whole; of conformance those of identity and image, which need no guest. `--all` adds
-the tests marked `long`, which take long or need large packages (a browser).
+(a real PostgreSQL and friends: what needs them, then whatever keeps state in a cloud, again on PostgreSQL; not what types commands of
+clients, which is about the wire), `machine` (real guests, switches, namespaces, on a fresh home), `conformance` (what upstream calls smoke
+tests, by `nacre conformance` with real guests). Without a layer all of them run, each to its end, and one failure fails the whole; of
+conformance those of identity and image, which need no guest. `--all` adds the tests marked `long`, which take long or need large packages
+(a browser).
 """
 
 import subprocess
@@ -26,7 +27,7 @@ def _layers(also: str, failures: int) -> dict[str, list[list[str]]]:
         "fast": [["tests", "--ignore=tests/rules", "-m", f"{_ALONE}{also}", *_BOTH_CORES]],
         "services": [
             ["tests", "--ignore=tests/rules", "-m", f"services{also}"],
-            [*(f"tests/{api}" for api in _APIS), "--database", "postgresql", "-m", f"{_ALONE}{also}", *_BOTH_CORES],
+            [*(f"tests/{api}" for api in _APIS), "--database", "postgresql", "-m", f"{_ALONE} and not commands{also}", *_BOTH_CORES],
         ],
         "machine": [["tests", "--ignore=tests/rules", f"--maxfail={failures}", "-m", f"machine{also}"]],
     }
