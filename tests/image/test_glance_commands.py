@@ -14,6 +14,8 @@ from image.test_all_commands import Commands
 from image.test_image_clients import QCOW2, Shell
 from image.test_imports import until
 
+pytestmark = pytest.mark.commands
+
 DATA = qcow2(3 << 20)
 PROPERTY = '{"description": "how many"}'
 _HIDDEN = "disabled API access to image locations"
