@@ -292,7 +292,7 @@ def _apply(tx: db.Tx, changes: list[_Change]) -> None:
         _write(tx, key, there[key], now[key])
     bumped = {change.key for change in changes if change.what == "bump" and there[change.key] is not None and now[change.key]}
     # Who holds it again may not have noticed that it did not, and would have nothing new to report.
-    bumped |= {key for key in keys if there[key] and now[key] - there[key]}
+    bumped |= {key for key in keys if (before := there[key]) and now[key] - before}
     for kind, document_id in sorted(bumped):
         _BUMP.change(tx, kind=kind, document=document_id)
     for key in keys:
