@@ -3,7 +3,8 @@
 Plain threads around one Source (node/feed.py); a process that plays many hosts has one pool for the calls of all:
 
 * *feed*: a long poll that brings documents and calls. When the control plane is down it knocks again for ever, slower and slower;
-  guests, wires and calls under way go on.
+  guests, wires and calls under way go on. Each port that is made somewhere changes what every host of its network knows of the others:
+  after an answer that says only such things it takes a breath, so that many of them come at once.
 * *calls* (node/calls.py): what was asked once, in the pool.
 * *reconcile*: the wires are told the whole of what is wanted whenever documents changed or the driver saw something happen; what could
   not be made true is tried again. It takes no input beyond "look again", so any number of rings is one run.
@@ -43,6 +44,7 @@ _RETRY = (1.0, 30.0)
 _LOOK_AGAIN = 300.0
 _TEND = 2400.0
 _TROUBLE = 3.0
+_OF_OTHERS, _BREATH = frozenset(("forwarding", "address_set")), 0.2
 _CALLS = Pool(8)
 
 
@@ -143,7 +145,8 @@ class Agent:
                 self._to_look.ring()
                 self._to_tell.ring()
             self._fetched = True
-            pause = 1.0 if not taken else 0.0 if changed or answer.calls or news or not wait else 0.2
+            of_others = bool(changed) and changed <= _OF_OTHERS and not answer.calls
+            pause = 1.0 if not taken else _BREATH if of_others else 0.0 if changed or answer.calls or news or not wait else 0.2
 
     def _knock_later(self, pause: float, error: Exception) -> float:
         if not self._ended.is_set() and pause <= 0.2:
