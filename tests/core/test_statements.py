@@ -1,6 +1,9 @@
 """Statements that are built once give what SQLAlchemy gives: the same rows, the same errors, in the same transaction."""
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -97,3 +100,22 @@ def test_lazy_rows_are_the_same_by_name(cloud: Cloud) -> None:
     for one, other in zip(eager, lazy, strict=True):
         assert all(getattr(one, column.name) == getattr(other, column.name) for column in columns)
         assert type(one.seen) is type(other.seen) is dict and one.last_seen == other.last_seen
+
+
+def test_threads_that_read_lazy_rows_for_the_first_time_together(cloud: Cloud) -> None:
+    statement, ready = Statement(sa.select(hosts).where(hosts.c.name.in_(given_list("names"))), lazy=True), threading.Barrier(3)
+
+    def read(count: int) -> list[set[type]]:
+        with cloud.db.read() as conn:
+            conn.execute(sa.select(sa.literal(1))).scalar()
+            ready.wait(10)
+            return [{type(row.seen) for row in statement.rows(conn, names=["b"] * count)} for _ in range(3)]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            for count in range(1, 200):  # each number of members is a text of its own, with a first time of its own
+                assert list(pool.map(read, [count] * 3)) == [[{dict}] * 3] * 3
+    finally:
+        sys.setswitchinterval(before)

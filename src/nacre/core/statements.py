@@ -156,9 +156,10 @@ class _Text:
         if self._converts is None:
             kinds = [told[1] for told in cursor.description]
             found = [_convert(column.type, self.dialect, kind) for column, kind in zip(self.columns, kinds, strict=True)]
-            self._converts = [(position, convert) for position, convert in enumerate(found) if convert and not self.lazy]
             if self.lazy:
-                self._made = _lazy_row(self._made, found)
+                self._made = _lazy_row(_row(tuple(column.keyname for column in self.columns)), found)
+            # The last thing: who finds this there takes the rows as they are made by then.
+            self._converts = [(position, convert) for position, convert in enumerate(found) if convert and not self.lazy]
         made, plain = self._made, cursor.fetchall()
         if not self._converts:
             return cast(list[Row], [made(row) for row in plain])
