@@ -207,7 +207,8 @@ def steps_of(conn: db.Conn, task_id: str) -> list[db.Row]:
     return list(conn.execute(sa.select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq)))
 
 
-_WAKE = Statement(tasks.update().where(tasks.c.state == "parked", tasks.c.waiting.in_(given_list("topics"))).values(state="queued", waiting=None))
+_parked = sa.and_(tasks.c.finished_at.is_(None), tasks.c.state == "parked")  # the first for the index, which has no others
+_WAKE = Statement(tasks.update().where(_parked, tasks.c.waiting.in_(given_list("topics"))).values(state="queued", waiting=None))
 _STEP = Statement(sa.select(steps).where(steps.c.task_id == given("id"), steps.c.name == given("name")))
 _CANCELLING = Statement(sa.select(tasks.c.cancelling).where(tasks.c.id == given("id")))
 _MINE = Statement(sa.select(tasks.c.cancelling).where(
