@@ -98,7 +98,8 @@ _hosts = sa.select(hosts, _silence).order_by(hosts.c.number)
 _HOSTS, _NAMES = Statement(_hosts), Statement(sa.select(hosts.c.name))
 _SOME = {"names": Statement(_hosts.where(hosts.c.name.in_(given_list("names")))), "ids": Statement(_hosts.where(hosts.c.id.in_(given_list("ids"))))}
 _FACT = Statement(sa.select(facts.c.value).where(facts.c.name == given("name")))
-_OUTCOME = Statement(sa.select(calls.c.state, calls.c.value, calls.c.error, calls.c.detail).where(calls.c.id == given("id")))
+_outcome = sa.select(calls.c.state, calls.c.value, calls.c.error, calls.c.detail).where(calls.c.id == given("id"))
+_OUTCOME, _HELD_OUTCOME = Statement(_outcome), Statement(_outcome.with_for_update(read=True))
 _OPEN_CALLS = Statement(sa.select(calls).where(calls.c.host == given("host"), calls.c.state == "open").order_by(calls.c.number))
 _BUMP = Statement(documents.update().where(documents.c.kind == given("kind"), documents.c.id == given("document"))
                   .values(version=documents.c.version + 1))  # fmt: skip
@@ -213,9 +214,9 @@ def call(tx: db.Tx, host: str, new: NewCall) -> str:
     return call_id
 
 
-def outcome(conn: db.Conn, call_id: str) -> tuple[str, Any, str | None, str | None]:
-    """(state, value, error, detail) of a call."""
-    row = _OUTCOME.first(conn, id=call_id)
+def outcome(conn: db.Conn, call_id: str, *, held: bool = False) -> tuple[str, Any, str | None, str | None]:
+    """(state, value, error, detail) of a call; `held`: as it stays until the transaction ends."""
+    row = (_HELD_OUTCOME if held else _OUTCOME).first(conn, id=call_id)
     return ("failed", None, "the call is gone", "") if row is None else (row.state, row.value, row.error, row.detail)
 
 

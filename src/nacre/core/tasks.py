@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -311,7 +312,9 @@ class Run:
             state, value, error, detail = nodes.outcome(conn, row.call_id)
         if state == "open":
             self._may_wait()
-            db.again(lambda: self._park(lambda conn: f"call:{row.call_id}" if nodes.outcome(conn, row.call_id)[0] == "open" else None, None))
+            # Held: who finishes it wakes only tasks that are parked by then, and no clock would wake this one.
+            open_ = partial(nodes.outcome, call_id=row.call_id, held=True)
+            db.again(lambda: self._park(lambda conn: f"call:{row.call_id}" if open_(conn)[0] == "open" else None, None))
             raise Parked
         if state != "done":
             raise StepFailed(error or "the node gave no reason", detail or "")
