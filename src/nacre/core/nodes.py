@@ -361,9 +361,9 @@ def topic(kind: str, document_id: str) -> str:
 
 def missing(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]], since: Mapping[str, int] = {}) -> str | None:
     """The topic of one (kind, id) that is not reported true on `host`, in the version that `since` names by topic or a later one, else in the
-    current one; what it does not hold is not true there."""
+    current one; what it does not hold is not true there, nor what it has of a document that was released (when the clock was ahead)."""
     rows = _STANDS.rows(conn, host=host, kinds={kind for kind, _ in wanted}, ids={id_ for _, id_ in wanted})
-    true = {topic(row.kind, row.id) for row in rows if row.applied >= min(row.version, since.get(topic(row.kind, row.id), row.version))}
+    true = {name for row in rows if min(row.version, since.get(name := topic(row.kind, row.id), row.version)) <= row.applied <= row.version}
     return next((name for name in (topic(*key) for key in wanted) if name not in true), None)
 
 
