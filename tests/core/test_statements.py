@@ -103,19 +103,26 @@ def test_lazy_rows_are_the_same_by_name(cloud: Cloud) -> None:
 
 
 def test_threads_that_read_lazy_rows_for_the_first_time_together(cloud: Cloud) -> None:
-    statement, ready = Statement(sa.select(hosts).where(hosts.c.name.in_(given_list("names"))), lazy=True), threading.Barrier(3)
+    ready = threading.Barrier(3)
 
-    def read(count: int) -> list[set[type]]:
+    def read(statement: Statement) -> list[set[type]]:
         with cloud.db.read() as conn:
             conn.execute(sa.select(sa.literal(1))).scalar()
             ready.wait(10)
-            return [{type(row.seen) for row in statement.rows(conn, names=["b"] * count)} for _ in range(3)]
+            return [{type(row.seen) for row in statement.rows(conn)} for _ in range(3)]
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(3) as pool:
-            for count in range(1, 200):  # each number of members is a text of its own, with a first time of its own
-                assert list(pool.map(read, [count] * 3)) == [[{dict}] * 3] * 3
+            for _ in range(200):
+                assert list(pool.map(read, [Statement(sa.select(hosts), lazy=True)] * 3)) == [[{dict}] * 3] * 3
     finally:
         sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 1000, 1024, 1025, 3000])
+def test_any_number_of_members(cloud: Cloud, count: int) -> None:
+    once = Statement(sa.select(hosts.c.name).where(hosts.c.name.not_in(given_list("names")), hosts.c.name.in_(("a", "c"))).order_by(hosts.c.name))
+    with cloud.db.read() as conn:
+        assert [row.name for row in once.rows(conn, names={"c", *map(str, range(count - 1))} if count else ())] == ["a", "c"][: 1 + (not count)]
