@@ -1,7 +1,9 @@
 """Bells between processes: datagrams beside SQLite, LISTEN/NOTIFY on PostgreSQL, and what becomes of them when the server goes away."""
 
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,21 @@ def test_datagrams_reach_the_other_process_and_itself(tmp_path: Path) -> None:
     one.close()
     other.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_that_stand_still_silence_nobody_else(tmp_path: Path) -> None:
+    """What they do not read counts against the socket that sent it."""
+    one, other = Bells(tmp_path, "one"), Bells(tmp_path, "other")
+    ear = Ear(other, "tasks")
+    with ExitStack() as still:
+        for number in range(30):
+            still.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)).bind(str(tmp_path / f"still-{number}.sock"))
+        for _ in range(30):
+            ear.heard.clear()
+            one.ring({"tasks"})
+            assert ear.heard.wait(2)
+    one.close()
+    other.close()
 
 
 @pytest.fixture(scope="module")

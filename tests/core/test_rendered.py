@@ -23,3 +23,10 @@ def test_no_more_than_the_most_are_remembered() -> None:
     for number in (1, 2, 3, 4, 4, 3, 1):
         known.json(number, number, lambda of: made.append(of) or of)
     assert made == [1, 2, 3, 4, 1]
+
+
+def test_what_is_large_is_not_remembered() -> None:
+    known, made = Rendered[str](10), list[str]()
+    for _ in range(2):
+        assert len(bytes(known.json("a", "x" * 40_000, lambda of: made.append(of) or of))) == 40_002
+    assert len(made) == 2

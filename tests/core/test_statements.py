@@ -1,6 +1,9 @@
 """Statements that are built once give what SQLAlchemy gives: the same rows, the same errors, in the same transaction."""
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -97,3 +100,29 @@ def test_lazy_rows_are_the_same_by_name(cloud: Cloud) -> None:
     for one, other in zip(eager, lazy, strict=True):
         assert all(getattr(one, column.name) == getattr(other, column.name) for column in columns)
         assert type(one.seen) is type(other.seen) is dict and one.last_seen == other.last_seen
+
+
+def test_threads_that_read_lazy_rows_for_the_first_time_together(cloud: Cloud) -> None:
+    ready = threading.Barrier(3)
+
+    def read(statement: Statement) -> list[set[type]]:
+        with cloud.db.read() as conn:
+            conn.execute(sa.select(sa.literal(1))).scalar()
+            ready.wait(10)
+            return [{type(row.seen) for row in statement.rows(conn)} for _ in range(3)]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            for _ in range(200):
+                assert list(pool.map(read, [Statement(sa.select(hosts), lazy=True)] * 3)) == [[{dict}] * 3] * 3
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 1000, 1024, 1025, 3000])
+def test_any_number_of_members(cloud: Cloud, count: int) -> None:
+    once = Statement(sa.select(hosts.c.name).where(hosts.c.name.not_in(given_list("names")), hosts.c.name.in_(("a", "c"))).order_by(hosts.c.name))
+    with cloud.db.read() as conn:
+        assert [row.name for row in once.rows(conn, names={"c", *map(str, range(count - 1))} if count else ())] == ["a", "c"][: 1 + (not count)]

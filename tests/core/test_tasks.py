@@ -255,6 +255,29 @@ def test_a_task_whose_end_cannot_be_written_now_is_not_undone(box: Toybox, stage
     check(box, toy, True)
 
 
+def test_a_call_that_ends_while_its_task_goes_to_sleep_again(box: Toybox, stage: harness.Stage) -> None:
+    toy, reports = begin(box, "toy.paint"), list[threading.Thread]()
+    assert worker.run_one(box.cloud, "a/0", WHO)
+    with box.cloud.db.write(WHO) as tx:
+        call, = nodes.open_calls(tx, "toybox")
+        tasks.wake(tx, f"call:{call.id}")
+
+    def report(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE tasks") and "waiting" in statement and "attempt" not in statement and not reports:
+            reports.append(threading.Thread(target=box.act, args=(stage,)))
+            reports[0].start()
+            reports[0].join(0.5)  # it is done, or waits for us
+
+    sa.event.listen(box.cloud.db.engine, "before_cursor_execute", report)
+    try:
+        assert worker.run_one(box.cloud, "a/0", WHO)
+    finally:
+        sa.event.remove(box.cloud.db.engine, "before_cursor_execute", report)
+    reports[0].join()
+    harness.settle(stage)
+    assert row(box, toy).state == "done"
+
+
 def test_what_a_node_says_reaches_the_task(box: Toybox, stage: harness.Stage) -> None:
     stage.refuse = {"ensure_toy"}
     toy = begin(box)

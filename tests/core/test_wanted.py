@@ -68,6 +68,14 @@ def test_who_holds_it_again_has_something_to_report(cloud: Cloud) -> None:
         nodes.mark_applied(tx, "b", {"network": {"five": known}})
     with cloud.db.read() as conn:
         assert nodes.missing(conn, "b", [("network", "five")]), "a report that was on its way says nothing of it"
+    with cloud.db.write(WHO) as tx:
+        nodes.mark_applied(tx, "b", {"network": {"five": version(cloud, "five", "b") + 1}})
+    with cloud.db.read() as conn:
+        assert nodes.missing(conn, "b", [("network", "five")]), "neither does one of a document of before, which was made when the clock was ahead"
+    with cloud.db.write(WHO) as tx:
+        nodes.mark_applied(tx, "b", {"network": {"five": version(cloud, "five", "b")}})
+    with cloud.db.read() as conn:
+        assert nodes.missing(conn, "b", [("network", "five")]) is None
 
 
 def test_what_is_taken_back_says_nothing(cloud: Cloud) -> None:

@@ -12,6 +12,8 @@ import pytest
 from conftest import Running
 from identity.people import V3, Person, openstack, person, role_id, token, with_token
 from nacre.core import clock
+from nacre.core.caller import System
+from nacre.identity import tables
 
 TRUSTS = f"{V3}/OS-TRUST/trusts"
 
@@ -102,6 +104,16 @@ def test_what_the_first_may_say(line: Line, mine: httpx.Client) -> None:
         assert answer.status_code == status, f"{said}: {answer.text}"
     assert line.given(mine, line.page, redelegation_count=2)["redelegation_count"] == 0
     assert line.given(mine, line.page, allow_redelegation=True, redelegation_count=0)["redelegation_count"] == 0
+
+
+def test_who_logs_in_with_a_trust_forgets_own_failures_alone(line: Line, mine: httpx.Client, running: Running) -> None:
+    given = line.given(mine, line.page)
+    with running.cloud.db.write(System("req-failures")) as tx:
+        for one in (line.lord, line.page):
+            tx.update(tables.users, {"id": one.id}, login_failures=2, login_failed_at=tx.now)
+    assert line.page.login(scope(given)).status_code == 201
+    with running.cloud.db.read() as conn:
+        assert [tables.by_id(conn, tables.users, one.id).login_failures for one in (line.lord, line.page)] == [2, 0]
 
 
 def test_without_impersonation_nobody_downstream_impersonates(line: Line, mine: httpx.Client) -> None:

@@ -250,7 +250,7 @@ def _try(run: Run, server_id: str, tried: Mapping[str, str]) -> tuple[str, StepF
         return host, error
     try:
         run.wait(f"wired{mark}", host, lambda conn: network.wires_of(conn, host, server_id),
-                 lambda conn, wires: network.unwired(conn, host, server_id, wires), WIRES_SECONDS)  # fmt: skip
+                 lambda conn, wires: network.unwired(conn, host, server_id, wires or {}), WIRES_SECONDS)  # fmt: skip
     except HostDown as error:
         return host, error
     return host, None

@@ -45,14 +45,18 @@ class Bells:
         if self._folder is None:
             return
         message = "\n".join(sorted(topics)).encode()
-        with contextlib.suppress(FileNotFoundError):  # the home is being wiped
+        with contextlib.suppress(OSError):  # the home is being wiped, no descriptors are left: what was committed is so without a bell, too
             for name in os.listdir(self._folder):
                 if name.endswith(".sock") and name != self._path.name:
                     self._send(self._folder / name, message)
 
     def _send(self, path: Path, message: bytes) -> None:
         try:
-            self._socket.sendto(message, socket.MSG_DONTWAIT, str(path))
+            try:
+                self._socket.sendto(message, socket.MSG_DONTWAIT, str(path))
+            except BlockingIOError:  # what a process that stands still has not read fills our own socket, too, with which nobody else is reached
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as other:
+                    other.sendto(message, socket.MSG_DONTWAIT, str(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)  # its process is dead
         except OSError:

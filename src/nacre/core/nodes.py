@@ -98,7 +98,8 @@ _hosts = sa.select(hosts, _silence).order_by(hosts.c.number)
 _HOSTS, _NAMES = Statement(_hosts), Statement(sa.select(hosts.c.name))
 _SOME = {"names": Statement(_hosts.where(hosts.c.name.in_(given_list("names")))), "ids": Statement(_hosts.where(hosts.c.id.in_(given_list("ids"))))}
 _FACT = Statement(sa.select(facts.c.value).where(facts.c.name == given("name")))
-_OUTCOME = Statement(sa.select(calls.c.state, calls.c.value, calls.c.error, calls.c.detail).where(calls.c.id == given("id")))
+_outcome = sa.select(calls.c.state, calls.c.value, calls.c.error, calls.c.detail).where(calls.c.id == given("id"))
+_OUTCOME, _HELD_OUTCOME = Statement(_outcome), Statement(_outcome.with_for_update(read=True))
 _OPEN_CALLS = Statement(sa.select(calls).where(calls.c.host == given("host"), calls.c.state == "open").order_by(calls.c.number))
 _BUMP = Statement(documents.update().where(documents.c.kind == given("kind"), documents.c.id == given("document"))
                   .values(version=documents.c.version + 1))  # fmt: skip
@@ -213,9 +214,9 @@ def call(tx: db.Tx, host: str, new: NewCall) -> str:
     return call_id
 
 
-def outcome(conn: db.Conn, call_id: str) -> tuple[str, Any, str | None, str | None]:
-    """(state, value, error, detail) of a call."""
-    row = _OUTCOME.first(conn, id=call_id)
+def outcome(conn: db.Conn, call_id: str, *, held: bool = False) -> tuple[str, Any, str | None, str | None]:
+    """(state, value, error, detail) of a call; `held`: as it stays until the transaction ends."""
+    row = (_HELD_OUTCOME if held else _OUTCOME).first(conn, id=call_id)
     return ("failed", None, "the call is gone", "") if row is None else (row.state, row.value, row.error, row.detail)
 
 
@@ -360,9 +361,9 @@ def topic(kind: str, document_id: str) -> str:
 
 def missing(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]], since: Mapping[str, int] = {}) -> str | None:
     """The topic of one (kind, id) that is not reported true on `host`, in the version that `since` names by topic or a later one, else in the
-    current one; what it does not hold is not true there."""
+    current one; what it does not hold is not true there, nor what it has of a document that was released (when the clock was ahead)."""
     rows = _STANDS.rows(conn, host=host, kinds={kind for kind, _ in wanted}, ids={id_ for _, id_ in wanted})
-    true = {topic(row.kind, row.id) for row in rows if row.applied >= min(row.version, since.get(topic(row.kind, row.id), row.version))}
+    true = {name for row in rows if min(row.version, since.get(name := topic(row.kind, row.id), row.version)) <= row.applied <= row.version}
     return next((name for name in (topic(*key) for key in wanted) if name not in true), None)
 
 

@@ -5,15 +5,18 @@ rendering it. `Rendered.json(key, made_of, render)` gives the JSON of `render(ma
 what is shown is always made of what was just read, so nothing has to be told that it changed. `render` may use nothing but
 `made_of` and what `key` says; `made_of` must not change later (rows, frozen structures).
 
-Races: two threads may render the same and keep the later one's; each answers with its own. The oldest go when there are too many.
+Races: two threads may render the same and keep the later one's; each answers with its own. The oldest go when there are too many; what is
+large is not remembered, since a client has a say in the size (the Host header is in every link).
 """
 
+import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+_LARGE = 32 << 10
 
 
 class Rendered(Generic[T]):
@@ -22,14 +25,17 @@ class Rendered(Generic[T]):
     def __init__(self, most: int) -> None:
         self.most = most
         self._known: dict[Hashable, tuple[T, msgspec.Raw]] = {}
+        self._lock = threading.Lock()
 
     def json(self, key: Hashable, made_of: T, render: Callable[[T], object]) -> msgspec.Raw:
         """To be put where an answer has the resource."""
         known = self._known.get(key)
         if known is not None and known[0] == made_of:
             return known[1]
-        fresh = msgspec.Raw(msgspec.json.encode(render(made_of)))
-        self._known[key] = made_of, fresh
-        while len(self._known) > self.most:
-            self._known.pop(next(iter(self._known), key), None)
-        return fresh
+        fresh = msgspec.json.encode(render(made_of))
+        if len(fresh) <= _LARGE:
+            with self._lock:
+                self._known[key] = made_of, msgspec.Raw(fresh)
+                if len(self._known) > self.most:
+                    del self._known[next(iter(self._known))]
+        return msgspec.Raw(fresh)

@@ -2,7 +2,8 @@
 
 To build a SELECT, find its compiled text by what it looks like and carry it through the layers of an execution costs SQLAlchemy some
 200 us; SQLite then needs 10. A `Statement` is made once, with `given(name)` for each of its parameters, keeps its text (one for each
-dialect and number of members of its IN lists) with the types' conversions, and is run on the driver's own cursor:
+dialect and number of members of its IN lists, which are filled up to a power of two, so that there are few) with the types' conversions, and
+is run on the driver's own cursor:
 
     _BY_ID = Statement(sa.select(servers).where(servers.c.id == given("id")))
     _BY_ID.first(conn, id=server_id)
@@ -13,7 +14,7 @@ Where most rows are only compared with what they were (core/rendered.py), `lazy`
 of it each time that its name is read: such rows are read by name alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any, Protocol, cast
@@ -24,6 +25,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 Row = sa.Row[Any]
 Convert = Any  # a function, typed as SQLAlchemy likes it
+_FILLED = 1024
 
 
 class Holder(Protocol):
@@ -105,6 +107,7 @@ class Statement:
     def _run(self, conn: Conn, values: dict[str, Any]) -> "tuple[_Text, Any]":
         plain = conn if isinstance(conn, sa.Connection) else conn.conn
         compiled, lists = self._compiled.get(plain.dialect.name) or self._compile(plain.dialect)
+        values |= {name: _filled(values[name]) for name in lists}
         key = (plain.dialect.name, *(len(values[name]) for name in lists))
         text = self._texts.get(key)
         if text is None:
@@ -126,6 +129,13 @@ class Statement:
         assert isinstance(compiled, SQLCompiler)
         made = self._compiled[dialect.name] = compiled, sorted(name for bind, name in compiled.bind_names.items() if bind.expanding and bind.required)
         return made
+
+
+def _filled(members: Collection[Any]) -> list[Any]:
+    """The same set; of many, which are rare, not one more than the database takes."""
+    whole = list(members)
+    size = 1 << (len(whole) - 1).bit_length() if whole else 0
+    return whole + whole[-1:] * (size - len(whole)) if size <= _FILLED else whole
 
 
 class _Text:
@@ -156,9 +166,10 @@ class _Text:
         if self._converts is None:
             kinds = [told[1] for told in cursor.description]
             found = [_convert(column.type, self.dialect, kind) for column, kind in zip(self.columns, kinds, strict=True)]
-            self._converts = [(position, convert) for position, convert in enumerate(found) if convert and not self.lazy]
             if self.lazy:
-                self._made = _lazy_row(self._made, found)
+                self._made = _lazy_row(_row(tuple(column.keyname for column in self.columns)), found)
+            # The last thing: who finds this there takes the rows as they are made by then.
+            self._converts = [(position, convert) for position, convert in enumerate(found) if convert and not self.lazy]
         made, plain = self._made, cursor.fetchall()
         if not self._converts:
             return cast(list[Row], [made(row) for row in plain])

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -207,7 +208,8 @@ def steps_of(conn: db.Conn, task_id: str) -> list[db.Row]:
     return list(conn.execute(sa.select(steps).where(steps.c.task_id == task_id).order_by(steps.c.seq)))
 
 
-_WAKE = Statement(tasks.update().where(tasks.c.state == "parked", tasks.c.waiting.in_(given_list("topics"))).values(state="queued", waiting=None))
+_parked = sa.and_(tasks.c.finished_at.is_(None), tasks.c.state == "parked")  # the first for the index, which has no others
+_WAKE = Statement(tasks.update().where(_parked, tasks.c.waiting.in_(given_list("topics"))).values(state="queued", waiting=None))
 _STEP = Statement(sa.select(steps).where(steps.c.task_id == given("id"), steps.c.name == given("name")))
 _CANCELLING = Statement(sa.select(tasks.c.cancelling).where(tasks.c.id == given("id")))
 _MINE = Statement(sa.select(tasks.c.cancelling).where(
@@ -310,7 +312,9 @@ class Run:
             state, value, error, detail = nodes.outcome(conn, row.call_id)
         if state == "open":
             self._may_wait()
-            db.again(lambda: self._park(lambda conn: f"call:{row.call_id}" if nodes.outcome(conn, row.call_id)[0] == "open" else None, None))
+            # Held: who finishes it wakes only tasks that are parked by then, and no clock would wake this one.
+            open_ = partial(nodes.outcome, call_id=row.call_id, held=True)
+            db.again(lambda: self._park(lambda conn: f"call:{row.call_id}" if open_(conn)[0] == "open" else None, None))
             raise Parked
         if state != "done":
             raise StepFailed(error or "the node gave no reason", detail or "")

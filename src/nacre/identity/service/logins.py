@@ -134,11 +134,12 @@ def _succeeded(cloud: Cloud, request_id: str, user_id: str, who: Who, about: dic
         journal.changed(tx, "authentication", user_id, "authenticate", values=about)
         if who.failed:
             tx.delete(tables.failed_logins, key=who.key)
+        own = who.user_id or user_id  # a trust may have made somebody else of who logged in
         if who.failed and "password" in about["methods"]:
-            tx.update(tables.users, {"id": user_id}, login_failures=0, login_failed_at=None)
+            tx.update(tables.users, {"id": own}, login_failures=0, login_failed_at=None)
         if who.name and cloud.config.security_compliance.disable_user_account_days_inactive is not None:
-            user = tables.by_id(tx, tables.users, user_id)
+            user = tables.by_id(tx, tables.users, own)
             if user is not None and (user.login_at is None or user.login_at.date() != tx.now.date()):
-                tx.update(tables.users, {"id": user_id}, login_at=tx.now)
+                tx.update(tables.users, {"id": own}, login_at=tx.now)
 
     cloud.db.write_shared(System(request_id, user_id), write)
