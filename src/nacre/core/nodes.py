@@ -374,7 +374,7 @@ def versions(conn: db.Conn, host: str, wanted: Sequence[tuple[str, str]]) -> dic
 
 
 def mark_applied(tx: db.Tx, host: str, reported: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Stores what a report says is true: of all that it holds, each time. Topics of what is true since."""
+    """Stores what a report says is true; topics of what moved by it."""
     before = {(row.kind, row.id): row.applied for row in _TOLD.rows(tx, host=host)}
     moved = []
     for kind in sorted(reported, key=lambda kind: (kind in _LATE, kind)):  # in the order of `_apply`, that none waits for another in a circle

@@ -44,8 +44,9 @@ def addresses(found: Detail) -> dict[str, list[dict[str, Any]]]:
     shown: dict[str, list[dict[str, Any]]] = {}
     told = None
     for row in found.addresses:
-        both = [(row.floating, "floating")] if told == (row.mac_address, row.address) else [(row.address, "fixed"), (row.floating, "floating")]
-        told = row.mac_address, row.address
+        this = row.network_name, row.mac_address, row.address
+        both = [(row.floating, "floating")] if told == this else [(row.address, "fixed"), (row.floating, "floating")]
+        told = this
         shown.setdefault(row.network_name, []).extend(
             {"version": 6 if ":" in address else 4, "addr": address, "OS-EXT-IPS:type": kind, "OS-EXT-IPS-MAC:mac_addr": row.mac_address}
             for address, kind in both if address)  # fmt: skip
