@@ -17,7 +17,7 @@ from nacre.compute import states, tables
 from nacre.compute.service import hosts, servers
 from nacre.compute.tables import server_tags
 from nacre.compute.tables import servers as table
-from nacre.core import db, paging
+from nacre.core import db, paging, patterns
 from nacre.core.caller import Caller
 from nacre.core.errors import BadRequest, Forbidden
 from nacre.core.statements import Statement, given, given_list
@@ -95,10 +95,7 @@ def _condition(caller: Caller, name: str, value: Any) -> Any:
     if name in _EXACT:
         return table.c[_EXACT[name]].in_(value if isinstance(value, list) else [value])
     if name in _REGEX:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise BadRequest(f"Invalid input for query parameters {name}. Value: {value}. '{value}' is not a 'regex'") from error
+        _pattern(name, value)
         return table.c[_REGEX[name]].regexp_match(value)
     match name:
         case "status":
@@ -129,6 +126,13 @@ def _condition(caller: Caller, name: str, value: Any) -> Any:
     return sa.true()
 
 
+def _pattern(name: str, text: str) -> re.Pattern[str]:
+    try:
+        return patterns.checked(text)
+    except ValueError as error:
+        raise BadRequest(f"Invalid input for query parameters {name}. Value: {text}. '{text}' {error}") from error
+
+
 def _tagged(name: str, wanted: Sequence[str]) -> sa.ColumnElement[bool]:
     having = [sa.exists().where(server_tags.c.server_id == table.c.id, server_tags.c.tag == tag) for tag in wanted]
     whole: sa.ColumnElement[bool] = sa.or_(*having) if name.endswith("any") else sa.and_(*having)
@@ -139,14 +143,11 @@ def _by_address(conn: db.Conn, query: sa.Select[Any], filters: Mapping[str, Any]
     wanted = [(4 if name == "ip" else 6, filters[name]) for name in ("ip", "ip6") if name in filters]
     if not wanted:
         return query
-    try:
-        patterns = [(version, re.compile(text)) for version, text in wanted]
-    except re.error as error:
-        raise BadRequest("Invalid input for query parameters ip. It is not a 'regex'") from error
+    sought = [(version, _pattern("ip" if version == 4 else "ip6", text)) for version, text in wanted]
     found = [row.id for row in conn.execute(query)]
     seen = network.seen_of(conn, found)
     matching = [server_id for server_id in found if all(
-        any(pattern.match(address) for address in _addresses(seen.get(server_id), version)) for version, pattern in patterns)]  # fmt: skip
+        any(pattern.match(address) for address in _addresses(seen.get(server_id), version)) for version, pattern in sought)]  # fmt: skip
     return query.where(table.c.id.in_(matching))
 
 
