@@ -5,7 +5,7 @@ microversion and (for `POST .../action`) the body's single key, authenticates, d
 and renders what it returned: a dict becomes JSON with the row's status, `Reply` says more, a Starlette response is passed through.
 Handlers are plain functions; what a request needs (who asks, its body, the handler, its answer) is done in one go on one thread of a
 bounded pool. Reads have a pool of their own, so that none waits behind changes, which wait for each other and for the disk; where the
-database is in this process it is small, since more threads than that take the interpreter from each other at every row.
+database is in this process it is small, since more threads take the interpreter from each other at every row.
 A handler that streams is `async` and gets the open request. Any `Error` is rendered by the service in its upstream format;
 anything else is a 500 whose cause is only in the log.
 
@@ -220,7 +220,7 @@ class App:
     def __init__(self, cloud: Cloud, services: Iterable[Service], root: Callable[[str], Any] | None = None) -> None:
         self.cloud, self.root = cloud, root
         self.mounts = {service.prefix.strip("/"): (service, Tree(service.routes)) for service in services}
-        self.reads, self.changes = Threads(4 if cloud.db.sqlite else 16, "read"), Threads(16, "change")
+        self.reads, self.changes = Threads(16, "read", 2 if cloud.db.sqlite else None), Threads(16, "change")
         self._policies_read = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
