@@ -1,7 +1,7 @@
 """10,000 of a kind: how fast they are made, and what a page of 100 and one of them cost then, where 100 cost little.
 
 A page from the middle is asked for, too: paging that skips rows is seen there. What was made is deleted again; in a throwaway cloud of
-our own it stays, since that ends.
+our own it stays, since that ends. Ports are all of one network; servers, whose hosts are told of every port of their networks, have 100.
 """
 
 import json
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import load
 from scenarios import Bench, Row, body
 
-MANY = 10_000
+MANY, APART = 10_000, 100
 _WIDE = (8, False)
 
 
@@ -32,16 +32,15 @@ class Kind:
 
 
 def many(bench: Bench) -> Iterator[Row]:
-    bench.to.ask("PUT", bench.to.url("network", f"/quotas/{bench.to.project_id}"), {"quota": {"network": -1, "port": -1}})
-    network = bench.to.ask("POST", bench.to.url("network", "/networks"), {"network": {"name": "bench-many"}})["network"]["id"]
-    subnet = {"network_id": network, "ip_version": 4, "cidr": "10.64.0.0/16"}
-    bench.to.ask("POST", bench.to.url("network", "/subnets"), {"subnet": subnet})
+    bench.to.ask("PUT", bench.to.url("network", f"/quotas/{bench.to.project_id}"), {"quota": {"network": -1, "subnet": -1, "port": -1}})
+    network = _network(bench, "10.64.0.0/16")
+    apart = [_network(bench, f"10.65.{n}.0/24") for n in range(APART)] if bench.own is not None else []
     kinds = [
         Kind("identity", "projects", lambda n: {"project": {"name": f"bench-{n}"}}),
         Kind("image", "images", lambda n: {"name": f"bench-{n}", "disk_format": "raw", "container_format": "bare"}),
         Kind("network", "networks", lambda n: {"network": {"name": f"bench-{n}"}}),
         Kind("network", "ports", lambda n: {"port": {"name": f"bench-{n}", "network_id": network}}),
-        Kind("compute", "servers", lambda n: body(bench, f"bench-{n}", [{"uuid": network}]), 202),
+        Kind("compute", "servers", lambda n: body(bench, f"bench-{n}", [{"uuid": apart[n % APART]}]), 202),
     ]
     try:
         for kind in kinds if bench.own is not None else kinds[:-1]:
@@ -49,6 +48,12 @@ def many(bench: Bench) -> Iterator[Row]:
     finally:
         if bench.own is None:
             bench.to.ask("DELETE", bench.to.url("network", f"/networks/{network}"))
+
+
+def _network(bench: Bench, cidr: str) -> str:
+    made: str = bench.to.ask("POST", bench.to.url("network", "/networks"), {"network": {"name": "bench-many"}})["network"]["id"]
+    bench.to.ask("POST", bench.to.url("network", "/subnets"), {"subnet": {"network_id": made, "ip_version": 4, "cidr": cidr}})
+    return made
 
 
 def _measured(bench: Bench, kind: Kind) -> Iterator[Row]:
