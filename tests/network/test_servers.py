@@ -46,7 +46,8 @@ def post(client: httpx.Client, what: str, singular: str, **body: Any) -> dict[st
 @pytest.fixture(scope="module")
 def own(demo: httpx.Client, cloud: Cloud) -> str:
     found = post(demo, "networks", "network", name="own")["id"]
-    post(demo, "subnets", "subnet", network_id=found, ip_version=4, cidr="172.16.1.0/24")
+    pool = {"start": "172.16.1.100", "end": "172.16.1.200"}  # nobody gets 172.16.1.77 by chance
+    post(demo, "subnets", "subnet", network_id=found, ip_version=4, cidr="172.16.1.0/24", allocation_pools=[pool])
     return str(found)
 
 
