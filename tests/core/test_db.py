@@ -87,7 +87,7 @@ def test_two_that_block_each_other_both_succeed(database: Database) -> None:
         thread.join(20)
     with database.read() as conn:
         assert list(conn.execute(sa.select(things.c.count).order_by(things.c.name)).scalars()) == [2, 2]
-    assert len(tried) == (2 if database.sqlite else 3)
+    assert len(tried) == 2 if database.sqlite else len(tried) >= 3  # who lost may come before the other once more, and lose again
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
