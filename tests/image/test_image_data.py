@@ -110,7 +110,7 @@ def opened(image_id: str) -> int:
 
 
 def test_a_download_outlives_a_delete_and_a_client_that_leaves_leaves_nothing_open(running: Running) -> None:
-    content = os.urandom(1 << 20) * 24
+    content = os.urandom(1 << 20) * 64  # more than is read ahead and what sockets hold
     with running.http("demo") as http:
         image_id = new(http, "raw")
         assert http.put(f"/image/v2/images/{image_id}/file", content=content).status_code == 204
