@@ -1,11 +1,13 @@
-"""What the tests of compute share: an image, a flavor, a server that is ACTIVE."""
+"""What the tests of compute share: two users by HTTP, an image, a flavor, a server that is ACTIVE."""
 
 import io
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
+from conftest import Running
 from fake_node import FakeNode
 
 
@@ -14,6 +16,18 @@ def admin(running: Any, node: FakeNode) -> Iterator[Any]:
     connection = running.connect("admin")
     yield connection
     connection.close()
+
+
+@pytest.fixture(scope="module")
+def http(running: Running, node: FakeNode) -> Iterator[httpx.Client]:
+    with running.http() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def demo(running: Running, node: FakeNode) -> Iterator[httpx.Client]:
+    with running.http("demo") as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,11 @@
 """Migrations by HTTP: what resizes leave, its filters and pages, at each shape; and small things of compute that Tempest found."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from conftest import Running
-from fake_node import FakeNode
-
 V = "/compute/v2.1"
-
-
-@pytest.fixture(scope="module")
-def http(running: Running, node: FakeNode) -> Iterator[httpx.Client]:
-    with running.http() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def demo(running: Running, node: FakeNode) -> Iterator[httpx.Client]:
-    with running.http("demo") as client:
-        yield client
 
 
 def at(minor: int) -> dict[str, str]:

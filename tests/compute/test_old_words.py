@@ -1,27 +1,11 @@
 """What compute shows of other services until 2.35: images, networks, floating IPs; of hosts until 2.42; and where each ends."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from conftest import Running
-from fake_node import FakeNode
-
 V = "/compute/v2.1"
-
-
-@pytest.fixture(scope="module")
-def http(running: Running, node: FakeNode) -> Iterator[httpx.Client]:
-    with running.http() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def demo(running: Running, node: FakeNode) -> Iterator[httpx.Client]:
-    with running.http("demo") as client:
-        yield client
 
 
 @pytest.mark.parametrize(("path", "last"), [

@@ -274,12 +274,8 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection on one snapshot; what it changes is rolled back."""
-        if self.sqlite:
-            with self.answering(), self._transaction("BEGIN", "ROLLBACK") as conn:
-                yield conn
-        else:
-            with self.answering(), self.engine.connect() as conn:
-                yield conn
+        with self.answering(), self._transaction("BEGIN", "ROLLBACK") if self.sqlite else self.engine.connect() as conn:
+            yield conn
 
     @contextmanager
     def write(self, who: Who) -> Iterator[Tx]:

@@ -348,7 +348,8 @@ class Run:
                 there = missing(conn, asked) is None
             if there:
                 return self._pass(name, host)
-            db.again(lambda: self._begin_wait(name, host, asked, seconds))
+            db.again(lambda: self._begin_wait(name, host, asked, missing, seconds))
+            raise Parked
         begun, collecting = self._saved[name], self.phase == "collecting"
         with self.cloud.db.read() as conn:  # what came since the task failed does not count any more
             there, instant = not collecting and missing(conn, begun.result) is None, leases.now(conn)
@@ -367,10 +368,11 @@ class Run:
         row = _STEP.first(conn, id=self.id, name=name)
         return row is not None and bool(row.state == "failed")
 
-    def _begin_wait(self, name: str, host: str, wanted: Any, seconds: float) -> None:
+    def _begin_wait(self, name: str, host: str, wanted: Any, missing: Missing, seconds: float) -> None:
         with self._write() as tx:
             boot, instant = leases.now(tx)
             self._record(tx, name, state="waiting", host=host, result=wanted, boot=boot, until=instant + seconds)
+            self._sleep(tx, missing(tx.conn, wanted), instant + min(seconds, LOOK_AGAIN))
 
     def _finish_step(self, name: str, value: Any) -> None:
         """Stored with whatever is written next; if nothing is, a later run finds the same outcome."""
@@ -387,11 +389,14 @@ class Run:
     def _park(self, missing: Callable[[sa.Connection], str | None], until: float | None) -> None:
         """Sleep until the topic of what is missing rings; what came between looking and parking is seen by looking inside the transaction."""
         with self._write() as tx:
-            topic = missing(tx.conn)
-            state = "queued" if topic is None else "parked"
-            tx.update(tasks, {"id": self.id}, state=state, waiting=topic, until=until, boot=leases.now(tx)[0], owner=None, updated_at=tx.now)
-            if topic is None:
-                tx.ring("tasks")
+            self._sleep(tx, missing(tx.conn), until)
+
+    def _sleep(self, tx: db.Tx, topic: str | None, until: float | None) -> None:
+        """Until `topic` rings; for None it is to be run again at once."""
+        state = "queued" if topic is None else "parked"
+        tx.update(tasks, {"id": self.id}, state=state, waiting=topic, until=until, boot=leases.now(tx)[0], owner=None, updated_at=tx.now)
+        if topic is None:
+            tx.ring("tasks")
 
     def _begun(self, name: str) -> db.Row | None:
         row = self._saved.get(name)

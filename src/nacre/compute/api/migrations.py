@@ -18,9 +18,10 @@ def index(call: Call) -> dict[str, Any]:
     common.strict_query(call, known, (2, 59))
     paged = call.version >= (2, 59)
     limit, marker = (paging.limit_of(call.query, 1000), call.query.get("marker")) if paged else (None, None)
+    page = paging.Page(limit, marker, (("number", "desc"),))
     between = tuple(common.moment(call, name) if name in known else None for name in ("changes-since", "changes-before"))
     filters = {name: value for name, value in call.query.items() if name in known}
-    rows, more = migrations.listed(call.caller, filters, (between[0], between[1]), limit, marker)
+    rows, more = migrations.listed(call.caller, filters, (between[0], between[1]), page)
     following = paging.link(f"{call.url}/v2.1/os-migrations", call.query, rows[-1].id) if more else None
     return common.page("migrations", [_view(row, call.version) for row in rows], following)
 
